@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# All checks and tests. A failure hides nothing: every step runs, its results
+# are kept, and deploy/checks/count_tests.py counts them at the end.
+
+# Results: $RESULTS/NAME.json is a Bazel run's event file, $RESULTS/NAME.status
+# the exit status of a run or of a check.
+verb_test() {
+  local long="$1"
+  setup_test
+  make_scratch
+  RESULTS="$SCRATCH/results"
+  mkdir "$RESULTS"
+  export TDPD_NPM="$NPM_DIR" BUF_CACHE_DIR="$CACHE/buf"
+
+  check buf-lint check_protos
+  check clang-format check_format
+  check shellcheck check_scripts
+
+  local filters=-manual
+  [[ "$long" == yes ]] || filters+=,-long
+  test_targets default "$filters" //...
+  test_targets asan "$filters,-no-asan" //engine/... \
+    --config=asan --config=ubsan --build_tests_only
+  local tsan=(--config=tsan --build_tests_only)
+  # g++ 12's thread sanitizer knows no layout with more random bits.
+  if [[ "$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null)" -gt 28 ]]; then
+    tsan+=("--run_under=/usr/bin/setarch -R")
+  fi
+  test_targets tsan "$filters,-no-tsan" //engine/... "${tsan[@]}"
+  check analyze analyze
+  stop_bazel
+
+  /usr/bin/python3 "$REPO/deploy/checks/count_tests.py" "$RESULTS"
+}
+
+# check NAME COMMAND: runs a check and notes how it went.
+check() {
+  local name="$1" status=0
+  say "$name"
+  "$2" || status=$?
+  echo "$status" >"$RESULTS/$name.status"
+}
+
+check_protos() {
+  (cd "$REPO/proto" && "$NPM_DIR/node_modules/.bin/buf" lint)
+}
+
+check_format() {
+  local files
+  mapfile -t files < <(find "$REPO"/{client,engine,server} \
+    -name '*.h' -o -name '*.cc')
+  clang-format-19 --dry-run --Werror "${files[@]}"
+}
+
+check_scripts() {
+  shellcheck -x "$REPO"/.ci/run "$REPO"/deploy/{.,lib,checks}/*.sh
+}
+
+# test_targets NAME TAG_FILTERS PATTERN OPTION...
+test_targets() {
+  local name="$1" filters="$2" pattern="$3" status=0
+  shift 3
+  say "tests: $name"
+  # Results are not taken from a cache: they depend on the kernel as well.
+  run_bazel test --keep_going --test_output=summary \
+    --test_tag_filters="$filters" --cache_test_results=no \
+    --test_env=TDPD_NPM --test_env=BUF_CACHE_DIR \
+    --build_event_json_file="$RESULTS/$name.json" "$@" -- "$pattern" ||
+    status=$?
+  echo "$status" >"$RESULTS/$name.status"
+}
+
+# clang's thread-safety analysis of all our C++, tests included.
+analyze() {
+  local targets="$SCRATCH/analyze.targets"
+  query_bazel "kind('cc_(library|binary|test)',
+    //engine/... + //server/... + //client/...)" >"$targets" &&
+    run_bazel build --keep_going --config=analyze \
+      --output_groups=compilation_outputs \
+      --target_pattern_file="$targets"
+}

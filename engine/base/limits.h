@@ -1,0 +1,40 @@
+// Every limit of the daemon, in one place. GetInfo reports them by name.
+//
+// Limits that depend on the host are computed at start and live in
+// VmRegistry::limits(); the constants here are their ceilings.
+
+#ifndef ENGINE_BASE_LIMITS_H_
+#define ENGINE_BASE_LIMITS_H_
+
+#include <cstdint>
+
+namespace tdp::limits {
+
+inline constexpr int64_t kMaxVms = 64;
+inline constexpr int64_t kMaxVcpusPerVm = 64;
+// KVM takes 32,764 slots; each of ours costs a userfaultfd and two mappings.
+inline constexpr int64_t kMaxMemslotsPerVm = 1024;
+// KVM refuses a memslot of 2^31 frames or more.
+inline constexpr int64_t kMaxMemslotFrames = (int64_t{1} << 31) - 1;
+inline constexpr int64_t kDefaultPageTableLimitBytes = int64_t{1} << 30;
+inline constexpr int64_t kMinPageTableLimitBytes = int64_t{64} << 10;
+inline constexpr int64_t kMaxCodeBytes = int64_t{1} << 20;
+inline constexpr int64_t kMaxConsoleBytes = int64_t{64} << 10;
+inline constexpr int64_t kMaxLabels = 64;
+inline constexpr int64_t kMaxLabelBytes = 256;
+inline constexpr int64_t kMaxWalkFrames = 65536;
+inline constexpr int64_t kMaxWriteChunkBytes = int64_t{1} << 20;
+inline constexpr int64_t kReadChunkBytes = int64_t{1} << 18;
+inline constexpr int64_t kMaxRequestBytes = int64_t{4} << 20;
+inline constexpr int64_t kMaxKeptEvents = 8192;
+inline constexpr int64_t kMaxRequestIds = 1024;
+inline constexpr int64_t kDefaultPageSize = 50;
+inline constexpr int64_t kMaxPageSize = 1000;
+// Tables unlinked but not yet past a grace period, process-wide.
+inline constexpr int64_t kMaxRetiredBytes = int64_t{64} << 20;
+// Frames that one host call covers at most.
+inline constexpr int64_t kMaxHostCallFrames = 512;
+
+}  // namespace tdp::limits
+
+#endif  // ENGINE_BASE_LIMITS_H_
