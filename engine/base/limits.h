@@ -26,6 +26,9 @@ inline constexpr int64_t kMaxWalkFrames = 65536;
 inline constexpr int64_t kMaxWriteChunkBytes = int64_t{1} << 20;
 inline constexpr int64_t kReadChunkBytes = int64_t{1} << 18;
 inline constexpr int64_t kMaxRequestBytes = int64_t{4} << 20;
+// Calls that wait for a thread, and calls that one connection may have open.
+inline constexpr int64_t kMaxQueuedCalls = 1024;
+inline constexpr int64_t kMaxStreamsPerConnection = 1024;
 inline constexpr int64_t kMaxKeptEvents = 8192;
 inline constexpr int64_t kMaxRequestIds = 1024;
 inline constexpr int64_t kDefaultPageSize = 50;

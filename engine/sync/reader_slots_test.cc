@@ -1,12 +1,14 @@
 #include "engine/sync/reader_slots.h"
 
+#include <sched.h>
+
 #include <atomic>
+#include <chrono>
 #include <random>
 #include <string>
 #include <thread>
 #include <tuple>
 
-#include "engine/sync/tsan_annotations.h"
 #include "gtest/gtest.h"
 
 namespace tdp::sync_internal {
@@ -20,17 +22,44 @@ enum class Presence { kEntry, kCounted };
 class ReaderSlotsRaceTest
     : public testing::TestWithParam<std::tuple<bool, Presence>> {
  protected:
-  // ThreadSanitizer is slow, and looks for other things than reordering.
-#ifdef TDP_TSAN
-  static constexpr int kRounds = 1000;
-#else
-  static constexpr int kRounds = 30000;
-#endif
+  // As many rounds as fit into the time: on a busy machine a meeting of two
+  // threads may take milliseconds.
+  static constexpr int kMaxRounds = 30000;
+  static constexpr std::chrono::milliseconds kMaxTime{400};
 
-  ReaderSlotsRaceTest() { RefuseMembarrierForTest(std::get<0>(GetParam())); }
-  ~ReaderSlotsRaceTest() override { RefuseMembarrierForTest(false); }
+  ReaderSlotsRaceTest() {
+    sched_getaffinity(0, sizeof(all_cpus_), &all_cpus_);
+    RefuseMembarrierForTest(std::get<0>(GetParam()));
+  }
+  ~ReaderSlotsRaceTest() override {
+    RefuseMembarrierForTest(false);
+    sched_setaffinity(0, sizeof(all_cpus_), &all_cpus_);
+  }
 
-  // Both threads leave Meet() at about the same time.
+  // Puts this thread on the index-th processor, where there is one: on one
+  // processor the two threads could not race.
+  void RunOnProcessor(int index) {
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (!CPU_ISSET(cpu, &all_cpus_) || index-- > 0) continue;
+      cpu_set_t one;
+      CPU_ZERO(&one);
+      CPU_SET(cpu, &one);
+      sched_setaffinity(0, sizeof(one), &one);
+      return;
+    }
+  }
+
+  // Starts a round for both threads at about the same time. False if there is
+  // none any more.
+  bool MeetForRound(int round) {
+    if (round == kMaxRounds || std::chrono::steady_clock::now() > deadline_) {
+      stop_ = true;
+    }
+    Meet(2 * round);
+    return !stop_;
+  }
+  void MeetAfterRound(int round) { Meet(2 * round + 1); }
+
   void Meet(int round) {
     arrived_.fetch_add(1);
     while (arrived_.load() < 2 * (round + 1)) MaybeYield();
@@ -41,8 +70,9 @@ class ReaderSlotsRaceTest
     if (++looks % 1000 == 0) std::this_thread::yield();
   }
   static void Spin(int turns) {
-    for (int i = 0; i < turns; ++i)
+    for (int i = 0; i < turns; ++i) {
       std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
   }
   // This thread's slot has no free entry from now on, if so asked.
   void FillSlot() {
@@ -54,10 +84,14 @@ class ReaderSlotsRaceTest
     for (ReaderPresence& other : others_) other.Leave();
   }
 
+  cpu_set_t all_cpus_;
   std::atomic<uint32_t> open_{0};
   std::atomic<uint32_t> gate_{0};
   ReaderPresence presence_;
   ReaderPresence others_[kEntriesPerSlot];
+  const std::chrono::steady_clock::time_point deadline_ =
+      std::chrono::steady_clock::now() + kMaxTime;
+  std::atomic<bool> stop_{false};
   std::atomic<int> arrived_{0};
   // Written by both threads right before they race: the next store of each
   // waits behind this one, which makes the reordering in question likely.
@@ -81,11 +115,12 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_P(ReaderSlotsRaceTest, CloserAndReaderDoNotMissEachOther) {
   int overlaps = 0;
   std::thread reader([&] {
+    RunOnProcessor(1);
     FillSlot();
     std::minstd_rand random(1);
-    for (int round = 0; round < kRounds; ++round) {
+    for (int round = 0;; ++round) {
       const int delay = static_cast<int>(random() % 100);
-      Meet(2 * round);
+      if (!MeetForRound(round)) break;
       Spin(delay);
       contended_.store(round, std::memory_order_relaxed);
       if (presence_.TryEnter(gate_)) {
@@ -97,21 +132,22 @@ TEST_P(ReaderSlotsRaceTest, CloserAndReaderDoNotMissEachOther) {
         }
         presence_.Leave();
       }
-      Meet(2 * round + 1);
+      MeetAfterRound(round);
     }
     EmptySlot();
   });
+  RunOnProcessor(0);
   std::minstd_rand random(2);
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0;; ++round) {
     const int delay = static_cast<int>(random() % 100);
-    Meet(2 * round);
+    if (!MeetForRound(round)) break;
     contended_.store(-round, std::memory_order_relaxed);
     Spin(delay);
     gate_.store(1, std::memory_order_seq_cst);
     presence_.Drain();
     closed_round_.store(round, std::memory_order_relaxed);
     // The reader has left, or was refused, when it comes here.
-    Meet(2 * round + 1);
+    MeetAfterRound(round);
     gate_.store(0, std::memory_order_seq_cst);
   }
   reader.join();
@@ -122,26 +158,29 @@ TEST_P(ReaderSlotsRaceTest, CloserAndReaderDoNotMissEachOther) {
 // both missed the other's write, the closer sleeps for ever.
 TEST_P(ReaderSlotsRaceTest, LeavingReaderAndSleepyCloserDoNotMissEachOther) {
   std::thread reader([&] {
+    RunOnProcessor(1);
     FillSlot();
     std::minstd_rand random(1);
-    for (int round = 0; round < kRounds; ++round) {
-      const int delay = static_cast<int>(random() % 4000);
+    for (int round = 0;; ++round) {
+      const int delay = static_cast<int>(random() % 16000);
       EXPECT_TRUE(presence_.TryEnter(gate_));
-      Meet(2 * round);
+      if (!MeetForRound(round)) break;
       Spin(delay);
       contended_.store(round, std::memory_order_relaxed);
       presence_.Leave();
-      Meet(2 * round + 1);
+      MeetAfterRound(round);
     }
+    presence_.Leave();
     EmptySlot();
   });
-  for (int round = 0; round < kRounds; ++round) {
-    Meet(2 * round);
+  RunOnProcessor(0);
+  for (int round = 0;; ++round) {
+    if (!MeetForRound(round)) break;
     contended_.store(-round, std::memory_order_relaxed);
     gate_.store(1, std::memory_order_seq_cst);
     presence_.Drain();
     gate_.store(0, std::memory_order_seq_cst);
-    Meet(2 * round + 1);
+    MeetAfterRound(round);
   }
   reader.join();
 }

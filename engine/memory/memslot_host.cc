@@ -1,0 +1,161 @@
+// The host calls of a memslot: what the window maps.
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+#include "engine/base/limits.h"
+#include "engine/memory/memslot.h"
+
+namespace tdp {
+namespace {
+
+// How often a call that the kernel asks to repeat is repeated.
+constexpr int kMaxRetries = 100;
+
+// Bits of an entry of /proc/PID/pagemap.
+constexpr uint64_t kPagemapPresent = uint64_t{1} << 63;
+constexpr uint64_t kPagemapWriteProtected = uint64_t{1} << 57;
+
+// Repeats `call` while it answers EAGAIN or EINTR, with a bound.
+template <typename Call>
+int Retry(Call call) {
+  for (int tries = 0;; ++tries) {
+    const int error = call();
+    if ((error != EAGAIN && error != EINTR) || tries == kMaxRetries) {
+      return error;
+    }
+    sched_yield();
+  }
+}
+
+class ScopedFd {
+ public:
+  explicit ScopedFd(int fd) : fd_(fd) {}
+  ~ScopedFd() {
+    if (fd_ >= 0) close(fd_);
+  }
+  ScopedFd(const ScopedFd&) = delete;
+  ScopedFd& operator=(const ScopedFd&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  const int fd_;
+};
+
+}  // namespace
+
+HostCallResult Memslot::Map(GfnRange run, HostProtection protection) {
+  assert(range().Contains(run));
+  const uint64_t total = run.size();
+  const uint64_t mode =
+      UFFDIO_CONTINUE_MODE_DONTWAKE |
+      (protection == HostProtection::kReadOnly ? kContinueModeWriteProtect : 0);
+  uint64_t done = 0;
+  uint64_t step = total;
+  int retries = 0;
+  while (done < total) {
+    const Hva start = HvaOf(run.start + done);
+    step = std::min(step, total - done);
+    const ContinueResult result =
+        calls_->Continue(userfaultfd_, start, step << kPageShift, mode);
+    if (result.error == 0) {
+      done += step;
+      step *= 2;
+      continue;
+    }
+    if (result.mapped >= static_cast<int64_t>(kPageSize)) {
+      // The first part is mapped; the next call says what stopped it.
+      done +=
+          std::min(step, static_cast<uint64_t>(result.mapped) >> kPageShift);
+      continue;
+    }
+    const int error =
+        result.mapped < 0 ? static_cast<int>(-result.mapped) : result.error;
+    if (error == EEXIST) {
+      const int protect_error = SetProtection(start, kPageSize, protection);
+      if (protect_error != 0) return {done, protect_error};
+      ++done;
+    } else if (error == ENOENT && step > 1) {
+      // A refused frame cuts the window's mapping in two, and one call cannot
+      // cross such a border.
+      step /= 2;
+    } else if ((error == EAGAIN || error == EINTR) && retries < kMaxRetries) {
+      ++retries;
+      sched_yield();
+    } else {
+      return {done, error};
+    }
+  }
+  return {done, 0};
+}
+
+HostCallResult Memslot::Unmap(GfnRange run) {
+  assert(range().Contains(run));
+  const int error = Retry([&] {
+    return calls_->Madvise(HvaOf(run.start), run.size() << kPageShift,
+                           MADV_DONTNEED);
+  });
+  return {error == 0 ? run.size() : 0, error};
+}
+
+HostCallResult Memslot::Protect(GfnRange run, HostProtection protection) {
+  assert(range().Contains(run));
+  const int error =
+      SetProtection(HvaOf(run.start), run.size() << kPageShift, protection);
+  return {error == 0 ? run.size() : 0, error};
+}
+
+int Memslot::SetProtection(Hva start, uint64_t bytes,
+                           HostProtection protection) {
+  // Write-protecting wakes nobody, and refuses to be told so.
+  const uint64_t mode = protection == HostProtection::kReadOnly
+                            ? UFFDIO_WRITEPROTECT_MODE_WP
+                            : UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
+  return Retry(
+      [&] { return calls_->WriteProtect(userfaultfd_, start, bytes, mode); });
+}
+
+void Memslot::Wake(GfnRange run) {
+  // It can only fail for a range that nobody can sleep in.
+  userfaultfd_.Wake(HvaOf(run.start), run.size() << kPageShift);
+}
+
+absl::Status Memslot::Inspect(GfnRange run, absl::Span<HostFrame> frames) {
+  const absl::Status run_status = CheckRun(run);
+  if (!run_status.ok()) return run_status;
+  assert(frames.size() == run.size());
+  const ScopedFd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  if (pagemap.get() < 0) return HostCallError("open(pagemap)", errno);
+  uint64_t entries[limits::kMaxHostCallFrames];
+  const uint64_t first_page = HvaOf(run.start).value() >> kPageShift;
+  for (uint64_t done = 0; done < run.size();) {
+    const uint64_t count =
+        std::min<uint64_t>(run.size() - done, limits::kMaxHostCallFrames);
+    size_t read_bytes = 0;
+    const int error =
+        ReadFully(*calls_, pagemap.get(), entries, count * sizeof(entries[0]),
+                  (first_page + done) * sizeof(entries[0]), &read_bytes);
+    if (error != 0) return HostCallError("pread(pagemap)", error);
+    if (read_bytes != count * sizeof(entries[0])) {
+      return InternalError("pread(pagemap) ended early");
+    }
+    for (uint64_t i = 0; i < count; ++i) {
+      HostFrame& frame = frames[done + i];
+      frame.present = (entries[i] & kPagemapPresent) != 0;
+      frame.writable =
+          frame.present && (entries[i] & kPagemapWriteProtected) == 0;
+    }
+    done += count;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tdp

@@ -1,0 +1,199 @@
+// The life of roots: creation, invalidation, zapping, teardown.
+
+#include <utility>
+
+#include "engine/base/check.h"
+#include "engine/mmu/frozen_backoff.h"
+#include "engine/mmu/tdp_mmu.h"
+
+namespace tdp {
+
+TdpMmu::TdpMmu(RcuDomain& rcu, BackingTable& backings, PageLevel root_level,
+               int64_t page_table_limit_bytes)
+    : rcu_(rcu),
+      backings_(backings),
+      root_level_(root_level),
+      pool_(rcu, page_table_limit_bytes) {}
+
+absl::StatusOr<std::unique_ptr<TdpMmu>> TdpMmu::Create(
+    RcuDomain& rcu, BackingTable& backings, PageLevel root_level,
+    int64_t page_table_limit_bytes) {
+  auto mmu = std::unique_ptr<TdpMmu>(
+      new TdpMmu(rcu, backings, root_level, page_table_limit_bytes));
+  absl::StatusOr<TdpRoot> root = mmu->NewRoot();
+  if (!root.ok()) return root.status();
+  MutexLock lock(mmu->roots_mutex_);
+  mmu->PublishRoots({*root});
+  return mmu;
+}
+
+TdpMmu::~TdpMmu() {
+  RootSet* roots = roots_.load(std::memory_order_relaxed);
+  if (roots == nullptr) return;  // Create() failed
+  for (const TdpRoot& root : roots->roots) {
+    UnlinkTables(root);
+    FreezeForGood(root.table);
+    counters_.Add(MmuCounter::kLinkedTables, -1);
+    pool_.Retire(root.table);
+  }
+  TDP_CHECK(Read(MmuCounter::kLeaf4K) == 0 && Read(MmuCounter::kLeaf2M) == 0 &&
+                Read(MmuCounter::kLeaf1G) == 0,
+            "a VM's leaves are zapped before its tables go");
+  TDP_CHECK(Read(MmuCounter::kLinkedTables) == 0, "every table is accounted");
+  // Readers are gone; the pool's destructor waits for the tables.
+  delete roots;
+}
+
+absl::StatusOr<TdpRoot> TdpMmu::NewRoot() {
+  PageTable* table = nullptr;
+  if (absl::Status s = pool_.AllocateRoot(&table); !s.ok()) return s;
+  PageTableHeader& header = PageTablePool::HeaderOf(table);
+  header.level = root_level_;
+  header.base_gfn = Gfn(0);
+  counters_.Add(MmuCounter::kLinkedTables, 1);
+  MutexLock lock(roots_mutex_);
+  return TdpRoot{
+      .id = next_root_id_++, .role = {.level = root_level_}, .table = table};
+}
+
+void TdpMmu::PublishRoots(std::vector<TdpRoot> roots) {
+  auto* next = new RootSet{.rcu = {}, .roots = std::move(roots)};
+  // Release: a reader that sees the set sees what is in it. Acquire: the old
+  // set is handed to its reclaimer.
+  RootSet* old = roots_.exchange(next, std::memory_order_acq_rel);
+  if (old != nullptr) {
+    rcu_.Retire(&old->rcu, sizeof(RootSet), &RootSet::Reclaim);
+  }
+}
+
+std::vector<int64_t> TdpMmu::RootIds() const {
+  RcuReadGuard rcu(rcu_);
+  std::vector<int64_t> ids;
+  for (const TdpRoot& root : Roots().roots) ids.push_back(root.id);
+  return ids;
+}
+
+absl::StatusOr<int> TdpMmu::InvalidateRoots() {
+  absl::StatusOr<TdpRoot> fresh = NewRoot();
+  if (!fresh.ok()) return fresh.status();
+  MutexLock roots_lock(roots_mutex_);
+  std::vector<TdpRoot> roots = {*fresh};
+  {
+    RcuReadGuard rcu(rcu_);
+    for (TdpRoot root : Roots().roots) {
+      root.role.invalid = true;
+      roots.push_back(root);
+    }
+  }
+  // A thread that installs an entry holds mmu_lock for reading while it looks
+  // for the valid root and freezes: once the write lock is held, every entry
+  // that it put into the old root is there to be found, frozen or present.
+  MmuWriteGuard lock(mmu_lock_);
+  PublishRoots(std::move(roots));
+  return 1;
+}
+
+absl::Status TdpMmu::ZapInvalidatedRoots() {
+  MutexLock lock(zap_roots_mutex_);
+  const std::vector<int64_t> ids = RootIds();
+  for (size_t i = 1; i < ids.size(); ++i) {
+    if (absl::Status s = ZapRoot(ids[i]); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TdpMmu::ZapRoot(int64_t root_id) {
+  const MmuProgress zapped = ZapLeaves(root_id, span(), [] { return false; });
+  if (!zapped.status.ok()) return zapped.status;
+  TdpRoot root;
+  {
+    RcuReadGuard rcu(rcu_);
+    // Roots leave the set only here, under zap_roots_mutex_.
+    root = *Roots().Find(root_id);
+  }
+  UnlinkTables(root);
+  // Other threads may still walk the root, or look for leaves in it; there are
+  // none, and none comes.
+  FreezeForGood(root.table);
+  {
+    MutexLock lock(roots_mutex_);
+    std::vector<TdpRoot> rest;
+    {
+      RcuReadGuard rcu(rcu_);
+      for (const TdpRoot& other : Roots().roots) {
+        if (other.id != root_id) rest.push_back(other);
+      }
+    }
+    PublishRoots(std::move(rest));
+  }
+  counters_.Add(MmuCounter::kLinkedTables, -1);
+  pool_.Retire(root.table);
+  return absl::OkStatus();
+}
+
+// Unlinks all tables of a root that has no leaves, the lowest first, so that
+// each step is short.
+void TdpMmu::UnlinkTables(const TdpRoot& root) {
+  for (PageLevel level = PageLevel::k2M; level <= root.role.level;
+       level = ParentLevel(level)) {
+    Gfn next = Gfn(0);
+    while (UnlinkNextTable(root, level, &next)) {
+      // Retired tables are bounded; this thread owns nothing now.
+      if (rcu_.OverLimit()) rcu_.WaitUntilUnderLimit();
+    }
+  }
+}
+
+// Unlinks the first table at or after `next` that an entry of `level` points
+// to. False if there is none.
+bool TdpMmu::UnlinkNextTable(const TdpRoot& root, PageLevel level, Gfn* next) {
+  FrozenRun run;
+  FrozenBackoff backoff;
+  while (run.empty()) {
+    bool must_wait = false;
+    {
+      RcuReadGuard rcu(rcu_);
+      TdpIterator it(root.tree(), {*next, root.tree().span().end}, level);
+      for (; it.valid(); it.Next()) {
+        *next = it.next_gfn();
+        Spte spte = it.spte();
+        must_wait = spte.IsFrozen();
+        if (must_wait) break;
+        if (it.level() != level || !spte.IsTable(level)) continue;
+        if (run.TryExtend(it.entry(), it.gfn(), level, spte)) break;
+        must_wait = true;
+        break;
+      }
+      if (!it.valid()) return false;
+    }
+    if (must_wait) backoff.Wait();
+  }
+  PageTable* table = TableOf(run.old_spte(0));
+  FreezeForGood(table);
+  CommitRun(run, [](int) { return Spte::NonPresent(); });
+  pool_.Retire(table);
+  return true;
+}
+
+void TdpMmu::FreezeForGood(PageTable* table) {
+  FrozenBackoff backoff;
+  for (int i = 0; i < kEntriesPerTable;) {
+    bool frozen_by_other = false;
+    {
+      RcuReadGuard rcu(rcu_);
+      Spte spte = ReadSpte(table->EntryAt(i));
+      TDP_CHECK(!spte.IsPresent(), "a table is unlinked after its entries");
+      frozen_by_other = spte.IsFrozen() ||
+                        !TryWriteSpte(table->EntryAt(i), spte, Spte::Frozen());
+    }
+    // Owners never wait for others, so waiting here, with the parent frozen,
+    // ends.
+    if (frozen_by_other) {
+      backoff.Wait();
+    } else {
+      ++i;
+    }
+  }
+}
+
+}  // namespace tdp

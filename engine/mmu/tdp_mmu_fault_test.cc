@@ -1,0 +1,247 @@
+#include <cerrno>
+#include <thread>
+#include <vector>
+
+#include "engine/base/errors.h"
+#include "engine/testing/event.h"
+#include "engine/testing/fake_vcpu.h"
+#include "engine/testing/mmu_fixture.h"
+
+namespace tdp::testing {
+namespace {
+
+using HandleFaultTest = TdpMmuTest;
+
+TEST_F(HandleFaultTest, InstallsOneFrameAndWakesTheVcpu) {
+  FakeBacking& slot = AddSlot(0, 64);
+  Start();
+  EXPECT_EQ(Fault(5, false), FaultResult::kFixed);
+  EXPECT_THAT(Entry(5), IsWritableLeaf()) << "writable at once, as KVM does";
+  EXPECT_EQ(Leaves(PageLevel::k4K), 1);
+  EXPECT_EQ(slot.WakeCount(Gfn(5)), 1u);
+  EXPECT_EQ(slot.WakeCount(Gfn(6)), 0u);
+  EXPECT_EQ(mmu().Read(MmuCounter::kFaultFixed), 1);
+}
+
+TEST_F(HandleFaultTest, AMappedFrameIsSpuriousAndRenewed) {
+  FakeBacking& slot = AddSlot(0, 64);
+  Start();
+  ASSERT_EQ(Fault(5, true), FaultResult::kFixed);
+  slot.SetHost(Frames(5, 6), {});
+  EXPECT_EQ(Fault(5, true), FaultResult::kSpurious);
+  EXPECT_TRUE(slot.Grants(Gfn(5), true));
+  EXPECT_EQ(Fault(5, false), FaultResult::kSpurious);
+  EXPECT_EQ(slot.WakeCount(Gfn(5)), 3u);
+  EXPECT_EQ(mmu().Read(MmuCounter::kFaultSpurious), 2);
+}
+
+TEST_F(HandleFaultTest, AWriteToAReadOnlyMappingIsGranted) {
+  FakeBacking& slot = AddSlot(0, 64);
+  Start();
+  ASSERT_TRUE(Map(0, 64).status.ok());
+  EXPECT_EQ(Fault(5, true), FaultResult::kWriteProtected);
+  EXPECT_THAT(Entry(5), IsWritableLeaf());
+  EXPECT_THAT(Entry(6), IsReadOnlyLeaf());
+  EXPECT_TRUE(slot.Grants(Gfn(5), true));
+  EXPECT_FALSE(slot.Grants(Gfn(6), true));
+  EXPECT_EQ(mmu().Read(MmuCounter::kFaultWriteProtected), 1);
+}
+
+TEST_F(HandleFaultTest, AWriteToAReadOnlyMemslotIsForbidden) {
+  AddSlot(0, 64, PageLevel::k4K, /*writable=*/false);
+  Start();
+  EXPECT_EQ(Fault(5, true), FaultResult::kForbidden);
+  EXPECT_THAT(Entry(5), IsNonPresent());
+  EXPECT_EQ(Fault(5, false), FaultResult::kFixed);
+  EXPECT_THAT(Entry(5), IsReadOnlyLeaf());
+  EXPECT_EQ(Fault(5, true), FaultResult::kForbidden);
+}
+
+TEST_F(HandleFaultTest, UnbackedAndChangingMemslotsAreToldApart) {
+  FakeBacking& slot = AddSlot(10, 10);
+  Start();
+  EXPECT_EQ(Fault(9, false), FaultResult::kUnbacked);
+  EXPECT_EQ(Fault(20, false), FaultResult::kUnbacked);
+  EXPECT_EQ(Fault(10, false), FaultResult::kFixed);
+  EXPECT_EQ(Fault(19, false), FaultResult::kFixed);
+  slot.CloseForMap();
+  EXPECT_EQ(Fault(11, false), FaultResult::kChanging);
+  slot.ReopenForMap();
+  EXPECT_EQ(host().call_count(), 2);
+}
+
+TEST_F(HandleFaultTest, TheFirstAndTheLastFrameOfAFiveLevelRootCanFault) {
+  const uint64_t end = FramesOfRoot(PageLevel::k256T);
+  AddSlot(0, 1);
+  AddSlot(end - 1, 1);
+  Start(PageLevel::k256T);
+  EXPECT_EQ(Fault(0, true), FaultResult::kFixed);
+  EXPECT_EQ(Fault(end - 1, true), FaultResult::kFixed);
+  EXPECT_EQ(mmu().WalkGfn(Gfn(end - 1)).size(), 5u);
+}
+
+TEST_F(HandleFaultTest, AHugeLeafIsInstalledWhereTheWholeBlockIsBacked) {
+  AddSlot(100, 3 * kBlock, PageLevel::k2M);
+  Start();
+  EXPECT_EQ(Fault(kBlock + 3, false), FaultResult::kFixed);
+  EXPECT_EQ(Leaves(PageLevel::k2M), 1);
+  EXPECT_EQ(Fault(101, false), FaultResult::kFixed);
+  EXPECT_EQ(Fault(3 * kBlock + 1, false), FaultResult::kFixed);
+  EXPECT_EQ(Leaves(PageLevel::k4K), 2) << "blocks that stick out stay small";
+}
+
+TEST_F(HandleFaultTest, ATableInUseKeepsTheFaultSmall) {
+  AddSlot(0, kBlock, PageLevel::k2M);
+  Start();
+  ASSERT_TRUE(Map(9, 10).status.ok());
+  EXPECT_EQ(Fault(5, true), FaultResult::kFixed);
+  EXPECT_EQ(Leaves(PageLevel::k2M), 0);
+  EXPECT_EQ(Leaves(PageLevel::k4K), 2);
+}
+
+TEST_F(HandleFaultTest, AnEmptyTableGivesWayToAHugeLeaf) {
+  AddSlot(0, kBlock, PageLevel::k2M);
+  Start();
+  ASSERT_TRUE(Map(9, 10).status.ok());
+  ASSERT_TRUE(Zap(9, 10).status.ok());
+  EXPECT_EQ(Fault(5, true), FaultResult::kFixed);
+  EXPECT_EQ(Leaves(PageLevel::k2M), 1);
+}
+
+TEST_F(HandleFaultTest, ANeighbourWithoutContentDoesNotFailTheFrame) {
+  FakeBacking& slot = AddSlot(0, kBlock, PageLevel::k2M);
+  Start();
+  slot.FailContentOf(Gfn(6), MakeError(ErrorReason::kSourceFailed, "bad"));
+  EXPECT_EQ(Fault(5, true), FaultResult::kFixed);
+  EXPECT_EQ(Leaves(PageLevel::k4K), 1);
+  const FaultOutcome bad = mmu().HandleFault({Gfn(6), true});
+  EXPECT_EQ(bad.result, FaultResult::kFailed);
+  EXPECT_EQ(DetailOf(bad.status)->reason, ErrorReason::kSourceFailed);
+  EXPECT_THAT(Entry(6), IsNonPresent());
+}
+
+TEST_F(HandleFaultTest, ContentThatIsLostOnTheWayIsLoadedAgain) {
+  FakeBacking& slot = AddSlot(0, 64);
+  Start();
+  host().set_hook([&](const HostCall& call) {
+    if (call.number <= 3) slot.DiscardContent(call.run);
+    return HostFailure{};
+  });
+  EXPECT_EQ(Fault(5, true), FaultResult::kFixed);
+}
+
+TEST_F(HandleFaultTest, ContentThatIsLostForEverFailsAndEnds) {
+  FakeBacking& slot = AddSlot(0, kBlock, PageLevel::k2M);
+  Start();
+  AllowStricterHost();
+  const auto lose = [&](const HostCall& call) {
+    slot.DiscardContent(call.run);
+    return HostFailure{};
+  };
+  host().set_hook(lose);
+  EXPECT_EQ(Fault(5, true), FaultResult::kFailed);
+  EXPECT_THAT(Entry(5), IsNonPresent());
+  host().ClearHook();
+  ASSERT_EQ(Fault(5, true), FaultResult::kFixed);
+  slot.SetHost(Frames(5, 6), {});
+  host().set_hook(lose);
+  EXPECT_EQ(Fault(5, true), FaultResult::kFailed) << "a mapped frame too";
+  host().ClearHook();
+  EXPECT_EQ(Fault(5, true), FaultResult::kSpurious);
+}
+
+TEST_F(HandleFaultTest, AHugeMapThatFailsIsTriedSmall) {
+  AddSlot(0, kBlock, PageLevel::k2M);
+  Start();
+  host().FailNth(
+      1, {.error = ENOMEM, .applied_frames = 17, .reported_frames = 17});
+  EXPECT_EQ(Fault(5, true), FaultResult::kFixed);
+  EXPECT_EQ(Leaves(PageLevel::k2M), 0);
+  EXPECT_EQ(Leaves(PageLevel::k4K), 1);
+}
+
+TEST_F(HandleFaultTest, AFailedGrantTakesTheFrameAwayAndMapsItAnew) {
+  FakeBacking& slot = AddSlot(0, 64);
+  Start();
+  ASSERT_TRUE(Map(0, 64).status.ok());
+  host().FailNth(1, {.error = EAGAIN});
+  EXPECT_EQ(Fault(5, true), FaultResult::kFixed);
+  EXPECT_TRUE(slot.Grants(Gfn(5), true));
+}
+
+TEST_F(HandleFaultTest, TheTableLimitFailsTheFaultAndChangesNothing) {
+  AddSlot(0, 64);
+  Start(PageLevel::k512G, 2 * static_cast<int64_t>(kPageSize));
+  const FaultOutcome outcome = mmu().HandleFault({Gfn(5), true});
+  EXPECT_EQ(outcome.result, FaultResult::kFailed);
+  EXPECT_EQ(DetailOf(outcome.status)->reason, ErrorReason::kPageTableLimit);
+  EXPECT_EQ(host().call_count(), 0);
+}
+
+TEST_F(HandleFaultTest, A1GLeafIsRenewedWholeAndSplitForAWrite) {
+  const uint64_t giant = FramesPerEntry(PageLevel::k1G);
+  FakeBacking& slot = AddSlot(0, giant, PageLevel::k2M);
+  Start();
+  InstallGiantLeaf(slot, Gfn(0), /*writable=*/false);
+  slot.SetHost(Frames(777, 778), {});
+  EXPECT_EQ(Fault(777, false), FaultResult::kSpurious);
+  EXPECT_EQ(Leaves(PageLevel::k1G), 1);
+  EXPECT_EQ(Fault(777, true), FaultResult::kWriteProtected);
+  EXPECT_EQ(Leaves(PageLevel::k2M), 512);
+  EXPECT_EQ(Last(777).level, PageLevel::k2M);
+  EXPECT_THAT(Entry(777), IsWritableLeaf());
+  EXPECT_THAT(Entry(3 * kBlock), IsReadOnlyLeaf());
+}
+
+TEST_F(HandleFaultTest, AFrozenEntryIsARetryThatItsOwnerWakes) {
+  FakeBacking& slot = AddSlot(0, 64);
+  Start();
+  Event inside;
+  Event go_on;
+  host().set_hook([&](const HostCall& call) {
+    if (call.number == 1) {
+      inside.Set();
+      EXPECT_TRUE(go_on.Wait());
+    }
+    return HostFailure{};
+  });
+  std::thread mapper([&] { EXPECT_TRUE(Map(0, 64).status.ok()); });
+  ASSERT_TRUE(inside.Wait());
+  const uint64_t wakes = slot.WakeCount(Gfn(63));
+  EXPECT_EQ(Fault(63, false), FaultResult::kRetry);
+  EXPECT_EQ(slot.WakeCount(Gfn(63)), wakes);
+  go_on.Set();
+  EXPECT_TRUE(slot.WaitForWake(Gfn(63), wakes, kTestPatience));
+  EXPECT_TRUE(slot.Grants(Gfn(63), false)) << "woken after the final value";
+  mapper.join();
+  EXPECT_EQ(mmu().Read(MmuCounter::kFaultRetry), 1);
+}
+
+TEST_F(HandleFaultTest, OneFrameFaultedByManyIsFixedExactlyOnce) {
+  constexpr int kVcpus = 4;
+  constexpr uint64_t kFrames = 2000;
+  AddSlot(0, kFrames);
+  Start();
+  const auto touch_all = [&](int64_t* fixed) {
+    FakeVcpu vcpu(mmu(), backings_);
+    for (uint64_t gfn = 0; gfn < kFrames; ++gfn) {
+      ASSERT_EQ(vcpu.Touch(Gfn(gfn), true), TouchResult::kDone) << gfn;
+    }
+    *fixed = vcpu.fixed_count();
+  };
+  int64_t alone = 0;
+  touch_all(&alone);
+  EXPECT_EQ(alone, static_cast<int64_t>(kFrames));
+  ZapAll();
+  std::vector<int64_t> fixed(kVcpus);
+  std::vector<std::thread> vcpus;
+  for (int64_t& count : fixed) vcpus.emplace_back(touch_all, &count);
+  for (std::thread& vcpu : vcpus) vcpu.join();
+  int64_t sum = 0;
+  for (const int64_t count : fixed) sum += count;
+  EXPECT_EQ(sum, static_cast<int64_t>(kFrames));
+  EXPECT_EQ(Leaves(PageLevel::k4K), static_cast<int64_t>(kFrames));
+}
+
+}  // namespace
+}  // namespace tdp::testing

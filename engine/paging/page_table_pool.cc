@@ -1,0 +1,174 @@
+#include "engine/paging/page_table_pool.h"
+
+#include <sys/mman.h>
+
+#include <cassert>
+#include <cerrno>
+#include <new>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+
+namespace tdp {
+namespace {
+
+constexpr uint64_t kChunkBytes = uint64_t{2} << 20;
+constexpr uint64_t kPagesPerChunk = kChunkBytes / kPageSize;
+constexpr uint64_t kHeaderBytes = 64;
+constexpr uint64_t kHeaderPages = kPagesPerChunk * kHeaderBytes / kPageSize;
+static_assert(sizeof(PageTableHeader) <= kHeaderBytes);
+// Grace periods that one allocation waits for at most, while others take the
+// tables that come back.
+constexpr int kMaxWaits = 64;
+
+// Maps a naturally aligned chunk, or returns null.
+void* MapChunk() {
+  void* area = mmap(nullptr, 2 * kChunkBytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (area == MAP_FAILED) return nullptr;
+  const uint64_t start = reinterpret_cast<uint64_t>(area);
+  const uint64_t chunk = (start + kChunkBytes - 1) & ~(kChunkBytes - 1);
+  if (chunk != start) munmap(area, chunk - start);
+  const uint64_t tail = start + 2 * kChunkBytes - (chunk + kChunkBytes);
+  if (tail != 0) munmap(reinterpret_cast<void*>(chunk + kChunkBytes), tail);
+  return reinterpret_cast<void*>(chunk);
+}
+
+}  // namespace
+
+PageTablePool::PageTablePool(RcuDomain& rcu, int64_t limit_bytes)
+    : rcu_(rcu), limit_bytes_(limit_bytes) {}
+
+PageTablePool::~PageTablePool() {
+  rcu_.Barrier();
+  assert(used_count() == 0);
+  for (void* chunk : chunks_) munmap(chunk, kChunkBytes);
+}
+
+PageTableHeader& PageTablePool::HeaderOf(const PageTable* table) {
+  const uint64_t address = reinterpret_cast<uint64_t>(table);
+  const uint64_t chunk = address & ~(kChunkBytes - 1);
+  const uint64_t index = (address - chunk) / kPageSize;
+  return *reinterpret_cast<PageTableHeader*>(chunk + index * kHeaderBytes);
+}
+
+absl::Status PageTablePool::Allocate(PageTable** table) {
+  absl::Status error;
+  for (int waits = 0;; ++waits) {
+    // Retired tables count against the limit: it is reached only if it is once
+    // they are back. Others may take what comes back, so one wait is not
+    // always enough.
+    const bool some_retired = retired_count() != 0;
+    if (TryAllocate(Limit::kEnforced, table, &error)) return absl::OkStatus();
+    if ((!some_retired && retired_count() == 0) || waits == kMaxWaits) {
+      return error;
+    }
+    rcu_.Barrier();
+  }
+}
+
+absl::Status PageTablePool::AllocateRoot(PageTable** table) {
+  absl::Status error;
+  return TryAllocate(Limit::kIgnored, table, &error) ? absl::OkStatus() : error;
+}
+
+bool PageTablePool::TryAllocate(Limit limit, PageTable** table,
+                                absl::Status* error) {
+  const int64_t max_count =
+      limit_bytes_ / static_cast<int64_t>(sizeof(PageTable));
+  // Relaxed: only the number matters; the tables change hands under mutex_. It
+  // is never too high, not even for a moment: that would refuse others.
+  int64_t used = used_count_.load(std::memory_order_relaxed);
+  while ((used < max_count || limit == Limit::kIgnored) &&
+         !used_count_.compare_exchange_weak(used, used + 1,
+                                            std::memory_order_relaxed)) {
+  }
+  if (used >= max_count && limit == Limit::kEnforced) {
+    *error = MakeError(
+        ErrorReason::kPageTableLimit,
+        absl::StrCat("page tables hold ", limit_bytes_,
+                     " bytes, the limit of the VM; zap what is no longer "
+                     "needed with ZapAll, or create the VM with a larger "
+                     "page_table_limit_bytes"),
+        {{"pageTableLimitBytes", absl::StrCat(limit_bytes_)}});
+    return false;
+  }
+  MutexLock lock(mutex_);
+  if (free_tables_.empty()) {
+    void* chunk = MapChunk();
+    if (chunk == nullptr) {
+      used_count_.fetch_sub(1, std::memory_order_relaxed);
+      *error = MakeError(ErrorReason::kHostMemoryExhausted,
+                         "the host has no memory left for page tables; free "
+                         "memory or stop a VM");
+      return false;
+    }
+    chunks_.push_back(chunk);
+    auto* pages = static_cast<PageTable*>(chunk);
+    free_tables_.reserve(chunks_.size() * kPagesPerChunk);
+    for (uint64_t i = kPagesPerChunk; i-- > kHeaderPages;) {
+      free_tables_.push_back(&pages[i]);
+    }
+  }
+  *table = free_tables_.back();
+  free_tables_.pop_back();
+  new (&HeaderOf(*table)) PageTableHeader{.rcu = {}, .pool = this};
+  for (std::atomic<uint64_t>& entry : (*table)->entries) {
+    // Relaxed: the table is private until it is linked with release.
+    entry.store(Spte::NonPresent().raw(), std::memory_order_relaxed);
+  }
+  return true;
+}
+
+void PageTablePool::Free(PageTable* table) { Recycle(table); }
+
+void PageTablePool::Retire(PageTable* table) {
+  retired_count_.fetch_add(1, std::memory_order_relaxed);
+  rcu_.Retire(&HeaderOf(table).rcu, sizeof(PageTable), &Reclaim);
+}
+
+void PageTablePool::Reclaim(RcuHead* head) {
+  static_assert(offsetof(PageTableHeader, rcu) == 0);
+  auto* header = reinterpret_cast<PageTableHeader*>(head);
+  const uint64_t address = reinterpret_cast<uint64_t>(header);
+  const uint64_t chunk = address & ~(kChunkBytes - 1);
+  const uint64_t index = (address - chunk) / kHeaderBytes;
+  PageTablePool* pool = header->pool;
+  pool->Recycle(reinterpret_cast<PageTable*>(chunk + index * kPageSize));
+  // Last: who sees no retired table sees none in the count of used ones.
+  pool->retired_count_.fetch_sub(1, std::memory_order_release);
+}
+
+void PageTablePool::Recycle(PageTable* table) {
+  {
+    MutexLock lock(mutex_);
+    free_tables_.push_back(table);
+  }
+  used_count_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+PageTableCache::~PageTableCache() {
+  for (PageTable* table : tables_) pool_.Free(table);
+}
+
+absl::Status PageTableCache::TopUp(int count) {
+  while (size() < count) {
+    PageTable* table = nullptr;
+    if (absl::Status status = pool_.Allocate(&table); !status.ok()) {
+      return status;
+    }
+    tables_.push_back(table);
+  }
+  return absl::OkStatus();
+}
+
+PageTable* PageTableCache::Take() {
+  assert(!tables_.empty());
+  PageTable* table = tables_.back();
+  tables_.pop_back();
+  return table;
+}
+
+void PageTableCache::Return(PageTable* table) { tables_.push_back(table); }
+
+}  // namespace tdp

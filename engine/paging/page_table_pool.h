@@ -1,0 +1,103 @@
+// PageTablePool: the memory of a VM's page tables, bounded, and PageTableCache:
+// tables taken in advance, so that nothing is allocated under a lock.
+//
+// The pool takes memory from the host in 2 MiB chunks: 8 pages of headers and
+// 504 tables. It gives none of it back before it is destroyed.
+//
+// Thread safety: a pool may be used by any thread. A cache belongs to one
+// operation.
+
+#ifndef ENGINE_PAGING_PAGE_TABLE_POOL_H_
+#define ENGINE_PAGING_PAGE_TABLE_POOL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "engine/base/types.h"
+#include "engine/paging/page_table.h"
+#include "engine/sync/mutex.h"
+#include "engine/sync/rcu.h"
+
+namespace tdp {
+
+class PageTablePool {
+ public:
+  // Tables may hold `limit_bytes` at most, those that wait for a grace period
+  // included. `rcu` outlives the pool.
+  PageTablePool(RcuDomain& rcu, int64_t limit_bytes);
+  // REQUIRES: every table was freed or retired. Waits for a grace period.
+  ~PageTablePool();
+  PageTablePool(const PageTablePool&) = delete;
+  PageTablePool& operator=(const PageTablePool&) = delete;
+
+  // A table whose entries are all non-present. PAGE_TABLE_LIMIT if the limit is
+  // reached even after a grace period has passed; HOST_MEMORY_EXHAUSTED if the
+  // host gives none. May wait for a grace period: call it holding nothing.
+  absl::Status Allocate(PageTable** table);
+  // The same for a root, which the limit does not cover: replacing the root is
+  // how a VM gets back below its limit.
+  absl::Status AllocateRoot(PageTable** table);
+  // Takes back a table that was never linked.
+  void Free(PageTable* table);
+  // Takes back an unlinked table after a grace period. REQUIRES: no entry
+  // points to it, and all of its entries are frozen or non-present for good.
+  void Retire(PageTable* table);
+
+  static PageTableHeader& HeaderOf(const PageTable* table);
+
+  int64_t limit_bytes() const { return limit_bytes_; }
+  // Tables handed out and not yet back: linked, cached, or retired.
+  int64_t used_count() const {
+    // Relaxed: a statistic.
+    return used_count_.load(std::memory_order_relaxed);
+  }
+  // Tables that wait for a grace period.
+  int64_t retired_count() const {
+    // Acquire: see PageTablePool::Reclaim().
+    return retired_count_.load(std::memory_order_acquire);
+  }
+
+ private:
+  static void Reclaim(RcuHead* head);
+  enum class Limit { kEnforced, kIgnored };
+  bool TryAllocate(Limit limit, PageTable** table, absl::Status* error);
+  void Recycle(PageTable* table);
+
+  RcuDomain& rcu_;
+  const int64_t limit_bytes_;
+  std::atomic<int64_t> used_count_{0};
+  std::atomic<int64_t> retired_count_{0};
+
+  Mutex mutex_;
+  std::vector<void*> chunks_ ABSL_GUARDED_BY(mutex_);
+  std::vector<PageTable*> free_tables_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Tables of one operation, taken before it takes a lock.
+class PageTableCache {
+ public:
+  explicit PageTableCache(PageTablePool& pool) : pool_(pool) {}
+  ~PageTableCache();
+  PageTableCache(const PageTableCache&) = delete;
+  PageTableCache& operator=(const PageTableCache&) = delete;
+
+  // Makes sure that `count` tables are at hand, or fails as
+  // PageTablePool::Allocate() and keeps what it has.
+  absl::Status TopUp(int count);
+  // REQUIRES: not empty.
+  PageTable* Take();
+  // Takes a table back that was not linked after all.
+  void Return(PageTable* table);
+  int size() const { return static_cast<int>(tables_.size()); }
+
+ private:
+  PageTablePool& pool_;
+  std::vector<PageTable*> tables_;
+};
+
+}  // namespace tdp
+
+#endif  // ENGINE_PAGING_PAGE_TABLE_POOL_H_

@@ -1,0 +1,107 @@
+#include "engine/vm/pager.h"
+
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "engine/base/errors.h"
+
+namespace tdp {
+namespace {
+
+// Events read at once. One thread answers them in turn, so few: another thread
+// may be idle.
+constexpr size_t kEventsPerRead = 4;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Pager>> Pager::Start(int thread_count,
+                                                    Handler handler) {
+  const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll_fd < 0) return HostCallError("epoll_create1", errno);
+  const int stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (stop_fd < 0) {
+    const int error = errno;
+    close(epoll_fd);
+    return HostCallError("eventfd", error);
+  }
+  auto pager =
+      std::unique_ptr<Pager>(new Pager(epoll_fd, stop_fd, std::move(handler)));
+  epoll_event event = {.events = EPOLLIN, .data = {.fd = stop_fd}};
+  if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, stop_fd, &event) != 0) {
+    return HostCallError("epoll_ctl", errno);
+  }
+  for (int i = 0; i < thread_count; ++i) {
+    pager->threads_.emplace_back([p = pager.get()] { p->Run(); });
+    pthread_setname_np(pager->threads_.back().native_handle(), "tdpd-pager");
+  }
+  return pager;
+}
+
+Pager::Pager(int epoll_fd, int stop_fd, Handler handler)
+    : epoll_fd_(epoll_fd), stop_fd_(stop_fd), handler_(std::move(handler)) {}
+
+Pager::~Pager() {
+  const uint64_t one = 1;
+  // The eventfd is never read, so it stays readable for every thread.
+  (void)!write(stop_fd_, &one, sizeof(one));
+  for (std::thread& thread : threads_) thread.join();
+  close(stop_fd_);
+  close(epoll_fd_);
+}
+
+absl::Status Pager::Add(std::shared_ptr<Memslot> memslot) {
+  const int uffd = memslot->uffd();
+  {
+    MutexLock lock(mutex_);
+    memslots_[uffd] = std::move(memslot);
+  }
+  epoll_event event = {.events = EPOLLIN, .data = {.fd = uffd}};
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, uffd, &event) != 0) {
+    const int error = errno;
+    MutexLock lock(mutex_);
+    memslots_.erase(uffd);
+    return HostCallError("epoll_ctl", error);
+  }
+  return absl::OkStatus();
+}
+
+void Pager::Remove(const Memslot& memslot) {
+  const int uffd = memslot.uffd();
+  epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, uffd, nullptr);
+  std::shared_ptr<Memslot> last;
+  MutexLock lock(mutex_);
+  if (auto it = memslots_.find(uffd); it != memslots_.end()) {
+    last = std::move(it->second);
+    memslots_.erase(it);
+  }
+}
+
+std::shared_ptr<Memslot> Pager::Find(int uffd) {
+  MutexLock lock(mutex_);
+  const auto it = memslots_.find(uffd);
+  return it == memslots_.end() ? nullptr : it->second;
+}
+
+void Pager::Run() {
+  for (;;) {
+    epoll_event ready;
+    const int count = epoll_wait(epoll_fd_, &ready, 1, -1);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 || ready.data.fd == stop_fd_) return;
+    const std::shared_ptr<Memslot> memslot = Find(ready.data.fd);
+    if (memslot == nullptr) continue;
+    std::array<FaultEvent, kEventsPerRead> events;
+    const absl::StatusOr<size_t> read =
+        memslot->ReadFaults(absl::MakeSpan(events));
+    if (!read.ok()) continue;
+    for (size_t i = 0; i < *read; ++i) handler_(*memslot, events[i]);
+  }
+}
+
+}  // namespace tdp

@@ -1,0 +1,356 @@
+#include "engine/vm/vcpu_set.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+#include "engine/base/limits.h"
+
+namespace tdp {
+
+VcpuSet::VcpuSet(std::vector<std::unique_ptr<VcpuRunner>> runners,
+                 VcpuHost& host)
+    : host_(host), vcpus_(runners.size()) {
+  for (size_t i = 0; i < runners.size(); ++i) {
+    vcpus_[i].runner = std::move(runners[i]);
+  }
+}
+
+VcpuSet::~VcpuSet() { Stop(); }
+
+void VcpuSet::Load(int index, LoadedGuest guest) {
+  MutexLock lock(mutex_);
+  vcpus_[static_cast<size_t>(index)].guest = std::move(guest);
+}
+
+bool VcpuSet::HasGuest() const {
+  MutexLock lock(mutex_);
+  return std::any_of(vcpus_.begin(), vcpus_.end(),
+                     [](const Vcpu& vcpu) { return vcpu.guest.has_value(); });
+}
+
+absl::Status VcpuSet::Start() {
+  Stop();  // joins threads that ended by themselves
+  for (Vcpu& vcpu : vcpus_) {
+    if (!vcpu.guest.has_value()) continue;
+    if (absl::Status s = vcpu.runner->Boot(*vcpu.guest); !s.ok()) return s;
+  }
+  MutexLock lock(mutex_);
+  stop_ = false;
+  paused_ = false;
+  for (Vcpu& vcpu : vcpus_) {
+    vcpu.running = vcpu.guest.has_value();
+    vcpu.exited = false;
+    vcpu.failed = false;
+    if (!vcpu.running) continue;
+    vcpu.exit_reason.clear();
+    vcpu.console.clear();
+  }
+  for (size_t i = 0; i < vcpus_.size(); ++i) {
+    if (!vcpus_[i].running) continue;
+    vcpus_[i].thread =
+        std::thread([this, i] { RunThread(static_cast<int>(i)); });
+    const std::string name = absl::StrCat("tdpd-vcpu", i);
+    pthread_setname_np(vcpus_[i].thread.native_handle(), name.c_str());
+  }
+  return absl::OkStatus();
+}
+
+void VcpuSet::RequestStop() {
+  {
+    MutexLock lock(mutex_);
+    stop_ = true;
+    changed_.NotifyAll();
+  }
+  KickAll();
+}
+
+void VcpuSet::Stop() {
+  RequestStop();
+  for (Vcpu& vcpu : vcpus_) {
+    if (vcpu.thread.joinable()) vcpu.thread.join();
+  }
+}
+
+void VcpuSet::Park() {
+  {
+    MutexLock lock(mutex_);
+    ++park_count_;
+  }
+  KickAll();
+  WaitUntilOutside();
+}
+
+void VcpuSet::Unpark() {
+  MutexLock lock(mutex_);
+  --park_count_;
+  changed_.NotifyAll();
+}
+
+void VcpuSet::Pause() {
+  {
+    MutexLock lock(mutex_);
+    paused_ = true;
+  }
+  KickAll();
+  WaitUntilOutside();
+}
+
+void VcpuSet::Resume() {
+  MutexLock lock(mutex_);
+  paused_ = false;
+  changed_.NotifyAll();
+}
+
+void VcpuSet::KickAll() {
+  // The reason is written before the kick; the thread clears the kick before
+  // it reads the reason. So none is missed.
+  for (Vcpu& vcpu : vcpus_) vcpu.runner->Kick();
+}
+
+void VcpuSet::WaitUntilOutside() {
+  MutexLock lock(mutex_);
+  const auto any_inside = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return std::any_of(vcpus_.begin(), vcpus_.end(),
+                       [](const Vcpu& vcpu) { return vcpu.inside; });
+  };
+  while (any_inside()) changed_.Wait(mutex_);
+}
+
+bool VcpuSet::AnyRunning() const {
+  return std::any_of(vcpus_.begin(), vcpus_.end(),
+                     [](const Vcpu& vcpu) { return vcpu.running; });
+}
+
+void VcpuSet::RunThread(int index) {
+  Vcpu& vcpu = vcpus_[static_cast<size_t>(index)];
+  vcpu.runner->BindThread();
+  {
+    MutexLock lock(mutex_);
+    vcpu.thread_id = gettid();
+  }
+  bool go_on = true;
+  while (go_on && PassGate(vcpu)) {
+    // The epoch first: a refusal that begins in between is counted.
+    const uint64_t epoch = refusal_epoch_.load(std::memory_order_acquire);
+    const int64_t refused = refused_count_.load(std::memory_order_acquire);
+    const GuestExit exit = vcpu.runner->Run();
+    const bool maybe_refused =
+        refused > 0 || refusal_epoch_.load(std::memory_order_acquire) != epoch;
+    go_on = HandleExit(index, exit, maybe_refused);
+  }
+  vcpu.runner->UnbindThread();
+  bool failed = false;
+  bool last = false;
+  std::string reason;
+  {
+    MutexLock lock(mutex_);
+    FinishEjection(vcpu);
+    if (!vcpu.exited) vcpu.exit_reason = "STOPPED";
+    vcpu.exited = true;
+    vcpu.running = false;
+    vcpu.inside = false;
+    vcpu.waiting.reset();
+    vcpu.thread_id = 0;
+    failed = vcpu.failed;
+    reason = vcpu.exit_reason;
+    last = !AnyRunning();
+    changed_.NotifyAll();
+  }
+  host_.OnExited(index, reason, failed, last);
+}
+
+bool VcpuSet::PassGate(Vcpu& vcpu) {
+  vcpu.runner->ClearKick();
+  MutexLock lock(mutex_);
+  // Nobody refuses a page for a vCPU that is outside, so a memslot that
+  // changes while all are outside has no page refused.
+  FinishEjection(vcpu);
+  vcpu.inside = false;
+  changed_.NotifyAll();
+  while (!stop_ && (paused_ || park_count_ > 0 || vcpu.waiting.has_value())) {
+    changed_.Wait(mutex_);
+  }
+  vcpu.inside = !stop_;
+  return vcpu.inside;
+}
+
+bool VcpuSet::HandleExit(int index, const GuestExit& exit, bool maybe_refused) {
+  Vcpu& vcpu = vcpus_[static_cast<size_t>(index)];
+  bool ejected = false;
+  {
+    MutexLock lock(mutex_);
+    ejected = FinishEjection(vcpu);
+    vcpu.exit_reason = exit.name;
+  }
+  switch (exit.kind) {
+    case GuestExit::Kind::kInterrupted:
+    case GuestExit::Kind::kIgnored:
+      return true;
+    case GuestExit::Kind::kConsole:
+      AppendConsole(vcpu, exit.bytes);
+      return true;
+    case GuestExit::Kind::kAccess:
+      return ServeAccess(index, exit);
+    case GuestExit::Kind::kRefused:
+      // A refused page explains the exit, be it for this vCPU or for another
+      // one that touched the same page: look again.
+      if (ejected || maybe_refused) return true;
+      break;
+    case GuestExit::Kind::kDone:
+    case GuestExit::Kind::kFailed:
+      break;
+  }
+  MutexLock lock(mutex_);
+  vcpu.exited = true;
+  vcpu.failed = exit.kind != GuestExit::Kind::kDone;
+  return false;
+}
+
+bool VcpuSet::ServeAccess(int index, const GuestExit& exit) {
+  Vcpu& vcpu = vcpus_[static_cast<size_t>(index)];
+  while (PassGate(vcpu)) {
+    const VcpuHost::AccessAnswer answer = host_.MakeAccess(exit);
+    switch (answer.kind) {
+      case VcpuHost::AccessAnswer::Kind::kDone:
+        vcpu.runner->CompleteAccess(absl::MakeConstSpan(
+            reinterpret_cast<const uint8_t*>(answer.read_bytes.data()),
+            answer.read_bytes.size()));
+        return true;
+      case VcpuHost::AccessAnswer::Kind::kAgain:
+        // An owner is at work, or a memslot changes: then the gate closes.
+        sched_yield();
+        break;
+      case VcpuHost::AccessAnswer::Kind::kWait:
+        BeginWaiting(index, GfnOf(exit.gpa), exit.is_write, answer.reason);
+        break;
+    }
+  }
+  return false;
+}
+
+bool VcpuSet::BeginWaiting(int index, Gfn gfn, bool write,
+                           const WaitReason& reason) {
+  Vcpu& vcpu = vcpus_[static_cast<size_t>(index)];
+  WaitingAccess access = {.gfn = gfn,
+                          .access = {.read = !write, .write = write},
+                          .vcpu_index = index,
+                          .cause = reason.cause,
+                          .detail = reason.detail};
+  {
+    MutexLock lock(mutex_);
+    access.access_id = next_access_id_++;
+    vcpu.waiting = access;
+  }
+  host_.OnWaiting(access);
+  // Who grants the access from here on sees it waiting; who did before is seen
+  // here.
+  if (!host_.IsGranted(gfn, write)) return true;
+  MutexLock lock(mutex_);
+  if (vcpu.waiting.has_value() && vcpu.waiting->access_id == access.access_id) {
+    vcpu.waiting.reset();
+    changed_.NotifyAll();
+  }
+  return false;
+}
+
+VcpuSet::Vcpu* VcpuSet::FindInside(pid_t thread_id, int* index) {
+  for (size_t i = 0; i < vcpus_.size(); ++i) {
+    if (vcpus_[i].thread_id != thread_id || !vcpus_[i].inside) continue;
+    *index = static_cast<int>(i);
+    return &vcpus_[i];
+  }
+  return nullptr;
+}
+
+void VcpuSet::Eject(Memslot& memslot, const FaultEvent& event,
+                    const WaitReason* reason) {
+  int index = 0;
+  bool found = false;
+  {
+    MutexLock lock(mutex_);
+    const Vcpu* vcpu = FindInside(event.thread, &index);
+    // A vCPU waits on one access; the event of a second one is stale.
+    found = vcpu != nullptr && !vcpu->waiting.has_value();
+  }
+  if (found && reason != nullptr) {
+    found = BeginWaiting(index, event.gfn, event.write, *reason);
+  }
+  {
+    MutexLock lock(mutex_);
+    Vcpu* vcpu = FindInside(event.thread, &index);
+    if (found && vcpu != nullptr && vcpu->refused_in == nullptr) {
+      refused_count_.fetch_add(1, std::memory_order_acq_rel);
+      refusal_epoch_.fetch_add(1, std::memory_order_acq_rel);
+      const absl::Status refused = memslot.Refuse(event.gfn);
+      TDP_CHECK(refused.ok(), "a window page can be refused");
+      vcpu->refused_in = &memslot;
+      vcpu->refused_gfn = event.gfn;
+      return;
+    }
+  }
+  // The thread has left, or the access is granted by now: it looks again.
+  memslot.Wake({event.gfn, event.gfn + 1});
+}
+
+bool VcpuSet::FinishEjection(Vcpu& vcpu) {
+  if (vcpu.refused_in == nullptr) return false;
+  const absl::Status admitted = vcpu.refused_in->Admit(vcpu.refused_gfn);
+  TDP_CHECK(admitted.ok(), "a window page that was refused can be admitted");
+  vcpu.refused_in = nullptr;
+  refused_count_.fetch_sub(1, std::memory_order_acq_rel);
+  refusal_epoch_.fetch_add(1, std::memory_order_acq_rel);
+  return true;
+}
+
+void VcpuSet::Release(absl::FunctionRef<bool(const WaitingAccess&)> filter) {
+  MutexLock lock(mutex_);
+  for (Vcpu& vcpu : vcpus_) {
+    if (vcpu.waiting.has_value() && filter(*vcpu.waiting)) {
+      vcpu.waiting.reset();
+    }
+  }
+  changed_.NotifyAll();
+}
+
+void VcpuSet::AppendConsole(Vcpu& vcpu, const std::string& bytes) {
+  MutexLock lock(mutex_);
+  vcpu.console.append(bytes);
+  constexpr size_t kMaxBytes = limits::kMaxConsoleBytes;
+  if (vcpu.console.size() > kMaxBytes) {
+    vcpu.console.erase(0, vcpu.console.size() - kMaxBytes);
+  }
+}
+
+VcpuInfo VcpuSet::Describe(int index) const {
+  MutexLock lock(mutex_);
+  const Vcpu& vcpu = vcpus_[static_cast<size_t>(index)];
+  VcpuInfo info = {.index = index};
+  if (vcpu.waiting.has_value()) {
+    info.state = VcpuState::kWaiting;
+  } else if (vcpu.running) {
+    info.state = paused_ ? VcpuState::kPaused : VcpuState::kRunning;
+  } else {
+    info.state = vcpu.exited ? VcpuState::kExited : VcpuState::kIdle;
+  }
+  info.exit_reason = vcpu.exit_reason;
+  info.instruction_pointer = vcpu.runner->instruction_pointer();
+  info.console = vcpu.console;
+  info.touched_frame_count = vcpu.runner->touched_frame_count();
+  info.waiting_access = vcpu.waiting;
+  return info;
+}
+
+int64_t VcpuSet::waiting_count() const {
+  MutexLock lock(mutex_);
+  return std::count_if(vcpus_.begin(), vcpus_.end(), [](const Vcpu& vcpu) {
+    return vcpu.waiting.has_value();
+  });
+}
+
+}  // namespace tdp

@@ -1,0 +1,163 @@
+// VcpuSet: the vCPU threads of a VM, the gate through which they enter the
+// guest, and the accesses that wait.
+//
+// Each vCPU that runs has a thread. Before every entry the thread passes the
+// gate: it stays outside while somebody keeps the vCPUs parked, and ends when
+// the set is stopped. Park(), Stop() and friends raise a flag, kick the
+// threads out of the guest, and wait until all of them are outside.
+//
+// An access that must wait takes its vCPU out of the guest, undone
+// (engine/doc/enforcement.md, "Waiting"): the pager ejects it, the thread comes
+// out of KVM_RUN and waits in user space, where it can be parked and stopped
+// like any other.
+//
+// Thread safety: all methods, from any thread; Load(), Start() and Stop() one
+// at a time. Park() and Stop() BLOCK until the vCPUs are outside; pagers must
+// be running meanwhile.
+
+#ifndef ENGINE_VM_VCPU_SET_H_
+#define ENGINE_VM_VCPU_SET_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "engine/memory/memslot.h"
+#include "engine/sync/mutex.h"
+#include "engine/vm/vcpu_runner.h"
+#include "engine/vm/vm_types.h"
+
+namespace tdp {
+
+// Why an access has to wait.
+struct WaitReason {
+  WaitCause cause = WaitCause::kFaultPolicy;
+  std::string detail;
+};
+
+// What the vCPU threads need from their VM. Called without locks.
+class VcpuHost {
+ public:
+  // What came of an access that the hypervisor left to the daemon.
+  struct AccessAnswer {
+    enum class Kind { kDone, kWait, kAgain };
+    Kind kind = Kind::kDone;
+    std::string read_bytes;  // kDone
+    WaitReason reason;       // kWait
+  };
+
+  virtual ~VcpuHost() = default;
+  // Makes the access of a kAccess exit, through the tables, if they allow it.
+  virtual AccessAnswer MakeAccess(const GuestExit& exit) = 0;
+  // Whether the entry of the frame grants the access now.
+  virtual bool IsGranted(Gfn gfn, bool write) = 0;
+  virtual void OnWaiting(const WaitingAccess& access) = 0;
+  // `failed`: the guest or the host cannot go on. `last`: no vCPU runs any
+  // more. Runs in the vCPU's thread, which ends afterwards. A vCPU that Stop()
+  // ended has the reason "STOPPED".
+  virtual void OnExited(int index, const std::string& reason, bool failed,
+                        bool last) = 0;
+};
+
+class VcpuSet {
+ public:
+  // `host` outlives the set.
+  VcpuSet(std::vector<std::unique_ptr<VcpuRunner>> runners, VcpuHost& host);
+  // Stops the vCPUs.
+  ~VcpuSet();
+  VcpuSet(const VcpuSet&) = delete;
+  VcpuSet& operator=(const VcpuSet&) = delete;
+
+  int size() const { return static_cast<int>(vcpus_.size()); }
+  // The vCPU starts this guest at the next Start().
+  void Load(int index, LoadedGuest guest);
+  bool HasGuest() const;
+
+  // Boots and runs each vCPU that has a guest. REQUIRES: none runs.
+  absl::Status Start();
+  // Ends all vCPU threads. Accesses that wait are left undone.
+  void Stop();
+  // Asks the threads to end and does not wait: for vCPU threads themselves.
+  void RequestStop();
+
+  // Keeps the vCPUs outside of the guest until as many Unpark() calls.
+  void Park();
+  void Unpark();
+  // Like Park(), and shown as PAUSED.
+  void Pause();
+  void Resume();
+
+  // Takes the vCPU of `event` out of the guest, its access undone. With a
+  // `reason` it waits outside until the access is granted or released; without
+  // one it looks again. For pagers.
+  void Eject(Memslot& memslot, const FaultEvent& event,
+             const WaitReason* reason);
+  // Lets accesses look again: those that `filter` names.
+  void Release(absl::FunctionRef<bool(const WaitingAccess&)> filter);
+
+  VcpuInfo Describe(int index) const;
+  int64_t waiting_count() const;
+
+ private:
+  struct Vcpu {
+    std::unique_ptr<VcpuRunner> runner;
+    std::optional<LoadedGuest> guest;
+    std::thread thread;
+    // Guarded by VcpuSet::mutex_:
+    pid_t thread_id = 0;
+    bool running = false;  // the thread has a guest to run
+    bool inside = false;   // passed the gate and may be in the guest
+    bool exited = false;
+    bool failed = false;
+    std::string exit_reason;
+    std::string console;
+    std::optional<WaitingAccess> waiting;
+    // The frame that was refused for this vCPU, until it came out.
+    Memslot* refused_in = nullptr;
+    Gfn refused_gfn;
+  };
+
+  void RunThread(int index);
+  // Waits until the vCPU may enter the guest: nobody parks it and no access of
+  // it waits. False: the set is stopped.
+  bool PassGate(Vcpu& vcpu) ABSL_LOCKS_EXCLUDED(mutex_);
+  // True if the vCPU goes on.
+  bool HandleExit(int index, const GuestExit& exit, bool maybe_refused);
+  bool ServeAccess(int index, const GuestExit& exit);
+  // Undoes the ejection of a vCPU that came out. True if there was one.
+  bool FinishEjection(Vcpu& vcpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AppendConsole(Vcpu& vcpu, const std::string& bytes);
+  void KickAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  void WaitUntilOutside() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes the vCPU wait on an access. False if it is granted by now.
+  bool BeginWaiting(int index, Gfn gfn, bool write, const WaitReason& reason)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  Vcpu* FindInside(pid_t thread_id, int* index)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool AnyRunning() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  VcpuHost& host_;
+  // Pages refused now, and how often one was refused or admitted so far: an
+  // exit that a refusal may have caused is told from the guest's own by them.
+  std::atomic<int64_t> refused_count_{0};
+  std::atomic<uint64_t> refusal_epoch_{0};
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::vector<Vcpu> vcpus_;  // the vector is constant; see Vcpu for the rest
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  int park_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t next_access_id_ ABSL_GUARDED_BY(mutex_) = 1;
+};
+
+}  // namespace tdp
+
+#endif  // ENGINE_VM_VCPU_SET_H_

@@ -1,0 +1,124 @@
+// Vm: the facade that a server uses. One object is one virtual machine: its
+// vCPUs, memslots, page tables, event log and statistics.
+//
+// Every method validates its arguments against the VM (frames, states, limits)
+// and answers with an error of engine/base/errors.h; on an error nothing has
+// changed unless the method says otherwise.
+//
+// Thread safety: all methods, from any thread. Methods marked BLOCKING may wait
+// for vCPU threads, file I/O or the kernel: run them on an executor, never on
+// a thread that serves other calls. The others run in microseconds, or return
+// early within their budget.
+
+#ifndef ENGINE_VM_VM_H_
+#define ENGINE_VM_VM_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "engine/base/types.h"
+#include "engine/vm/vm_types.h"
+
+namespace tdp {
+
+// How long a ranged call may work before it returns early with `next_gfn`.
+struct WorkBudget {
+  absl::Duration time = absl::Milliseconds(50);
+  // Asked between steps; true ends the call early, like a spent budget.
+  std::function<bool()> cancelled;
+};
+
+class Vm {
+ public:
+  virtual ~Vm() = default;
+
+  virtual VmInfo Describe() const = 0;
+  // Replaces the labels. A non-empty `etag` must match.
+  virtual absl::StatusOr<VmInfo> SetLabels(
+      std::map<std::string, std::string> labels, absl::string_view etag) = 0;
+
+  // State transitions. Asking for the state that the VM is in succeeds.
+  virtual absl::StatusOr<VmInfo> Start() = 0;   // BLOCKING
+  virtual absl::StatusOr<VmInfo> Pause() = 0;   // BLOCKING
+  virtual absl::StatusOr<VmInfo> Resume() = 0;  // BLOCKING
+  virtual absl::StatusOr<VmInfo> Stop() = 0;    // BLOCKING
+
+  // vCPUs. `index` -1 means every vCPU.
+  virtual absl::Status LoadGuest(int index, const GuestConfig& guest) = 0;
+  // NOT_FOUND for an index that the VM does not have.
+  virtual absl::StatusOr<VcpuInfo> GetVcpu(int index) const = 0;
+  virtual std::vector<VcpuInfo> ListVcpus() const = 0;
+  // Calls `done` once, from any thread, when the vCPU has EXITED or `deadline`
+  // is reached, with the vCPU as it then is. Does not block.
+  virtual absl::Status WaitVcpu(int index, absl::Time deadline,
+                                std::function<void(VcpuInfo)> done) = 0;
+
+  // Memslots.
+  virtual absl::StatusOr<MemslotInfo> CreateMemslot(  // BLOCKING
+      absl::string_view id, const MemslotConfig& config,
+      bool validate_only) = 0;
+  virtual absl::StatusOr<MemslotInfo> GetMemslot(
+      absl::string_view id) const = 0;
+  // By ascending base frame.
+  virtual std::vector<MemslotInfo> ListMemslots() const = 0;
+  virtual absl::StatusOr<MemslotInfo> UpdateMemslot(  // BLOCKING
+      absl::string_view id, const MemslotUpdate& update,
+      absl::string_view etag) = 0;
+  virtual absl::Status DeleteMemslot(absl::string_view id,  // BLOCKING
+                                     absl::string_view etag) = 0;
+
+  // Page tables. `max_level` 0 lets the engine choose. Ranges come unvalidated
+  // from the wire: they may be empty, reversed or beyond the root.
+  virtual absl::StatusOr<RangeProgress> MapRange(  // BLOCKING
+      GfnRange range, int max_level, bool write, const WorkBudget& budget) = 0;
+  virtual absl::StatusOr<RangeProgress> ZapRange(  // BLOCKING
+      GfnRange range, const WorkBudget& budget) = 0;
+  // Returns the number of roots invalidated.
+  virtual absl::StatusOr<int> ZapAll(bool wait) = 0;  // BLOCKING
+  // Root entry first; the last is a leaf or not present.
+  virtual absl::StatusOr<std::vector<SpteView>> WalkGfn(Gfn gfn) const = 0;
+  // Appends up to `max_entries` entries in pre-order to `out` and returns where
+  // to go on; == range.end when done. A huge entry is reported once, where its
+  // walk begins.
+  virtual absl::StatusOr<Gfn> WalkRange(GfnRange range,
+                                        const WalkRangeOptions& options,
+                                        size_t max_entries,
+                                        std::vector<SpteView>& out) const = 0;
+  virtual absl::StatusOr<WalkFramesResult> WalkFrames(
+      absl::Span<const uint64_t> gfns) const = 0;
+  virtual absl::StatusOr<AuditResult> AuditRange(  // BLOCKING
+      GfnRange range, int max_divergences, const WorkBudget& budget) = 0;
+
+  // Guest memory. Reads or writes at most one chunk; the caller loops.
+  // Checks that [gpa, gpa + size) is backed throughout.
+  virtual absl::Status CheckBacked(Gpa gpa, uint64_t size) const = 0;
+  virtual absl::StatusOr<std::string> ReadMemory(  // BLOCKING
+      Gpa gpa, uint64_t size) = 0;
+  // On error, metadata "writtenBytes" says how much of `data` is in memory.
+  virtual absl::Status WriteMemory(Gpa gpa, absl::string_view data) = 0;
+  // BLOCKING ^
+
+  virtual VmStats Stats() const = 0;
+
+  // Events from `start_sequence` on (0: from the next one on), at most
+  // `max_events`; possibly none. EVENTS_TRUNCATED if they are no longer kept.
+  virtual absl::StatusOr<EventBatch> ReadEvents(int64_t start_sequence,
+                                                size_t max_events) const = 0;
+  // Calls `wake` from any thread, soon after each new event and when the VM is
+  // deleted, until the returned id is removed. `wake` must not block or call
+  // the VM. After RemoveEventListener() returns, `wake` is not running and
+  // will not run.
+  virtual int64_t AddEventListener(std::function<void()> wake) = 0;
+  virtual void RemoveEventListener(int64_t id) = 0;
+};
+
+}  // namespace tdp
+
+#endif  // ENGINE_VM_VM_H_

@@ -1,0 +1,176 @@
+// Faults of the guest, and the accesses that KVM leaves to the daemon.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/base/errors.h"
+#include "engine/vm/vm_impl.h"
+
+namespace tdp {
+namespace {
+
+// Unbacked accesses that the event log takes in a second: a guest can make
+// them by the million.
+constexpr int64_t kUnbackedEventsPerSecond = 64;
+
+FaultKind KindOf(const FaultOutcome& outcome) {
+  switch (outcome.result) {
+    case FaultResult::kFixed:
+      return FaultKind::kFixed;
+    case FaultResult::kSpurious:
+      return FaultKind::kSpurious;
+    case FaultResult::kWriteProtected:
+      return FaultKind::kWriteProtected;
+    case FaultResult::kForbidden:
+      return FaultKind::kWaiting;
+    case FaultResult::kFailed: {
+      const std::optional<ErrorDetail> detail = DetailOf(outcome.status);
+      return detail.has_value() && detail->reason == ErrorReason::kSourceFailed
+                 ? FaultKind::kSourceError
+                 : FaultKind::kWaiting;
+    }
+    case FaultResult::kUnbacked:
+    case FaultResult::kChanging:
+    case FaultResult::kRetry:
+      break;
+  }
+  return FaultKind::kRetry;
+}
+
+}  // namespace
+
+WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
+                                const Memslot& memslot, bool write) {
+  if (outcome.result == FaultResult::kFailed) {
+    const std::optional<ErrorDetail> detail = DetailOf(outcome.status);
+    const bool source =
+        detail.has_value() && detail->reason == ErrorReason::kSourceFailed;
+    return {source ? WaitCause::kSourceFailed : WaitCause::kFaultPolicy,
+            std::string(outcome.status.message())};
+  }
+  if (write && !memslot.writable()) {
+    return {WaitCause::kProtection, "the memslot is read-only"};
+  }
+  return {WaitCause::kFaultPolicy, ""};
+}
+
+void VmImpl::OnFault(Memslot& memslot, const FaultEvent& event) {
+  const absl::Time begin = absl::Now();
+  const FaultOutcome outcome =
+      mmu_->HandleFault({.gfn = event.gfn,
+                         .write = event.write,
+                         .may_install = !HasWaitPolicy(memslot)});
+  switch (outcome.result) {
+    case FaultResult::kFixed:
+    case FaultResult::kSpurious:
+    case FaultResult::kWriteProtected:
+    case FaultResult::kRetry:
+      break;
+    case FaultResult::kUnbacked:
+    case FaultResult::kChanging:
+      // Whoever changes the memslot wants the vCPU outside.
+      vcpus_->Eject(memslot, event, nullptr);
+      break;
+    case FaultResult::kForbidden:
+    case FaultResult::kFailed: {
+      const WaitReason reason = ReasonToWait(outcome, memslot, event.write);
+      vcpus_->Eject(memslot, event, &reason);
+      break;
+    }
+  }
+  fault_stats_.Record(KindOf(outcome), absl::Now() - begin);
+}
+
+VcpuHost::AccessAnswer VmImpl::MakeAccess(const GuestExit& exit) {
+  const Gfn gfn = GfnOf(exit.gpa);
+  const std::shared_ptr<Memslot> memslot = memslots_.Find(gfn);
+  if (memslot == nullptr) return AnswerUnbacked(exit);
+  const absl::Time begin = absl::Now();
+  const FaultOutcome outcome =
+      mmu_->HandleFault({.gfn = gfn,
+                         .write = exit.is_write,
+                         .may_install = !HasWaitPolicy(*memslot)});
+  fault_stats_.Record(KindOf(outcome), absl::Now() - begin);
+  switch (outcome.result) {
+    case FaultResult::kUnbacked:
+    case FaultResult::kChanging:
+    case FaultResult::kRetry:
+      return {.kind = AccessAnswer::Kind::kAgain};
+    case FaultResult::kForbidden:
+    case FaultResult::kFailed:
+      return {.kind = AccessAnswer::Kind::kWait,
+              .reason = ReasonToWait(outcome, *memslot, exit.is_write)};
+    case FaultResult::kFixed:
+    case FaultResult::kSpurious:
+    case FaultResult::kWriteProtected:
+      break;
+  }
+  // The entry grants the access and the vCPU is inside, so the memslot stays.
+  AccessAnswer answer;
+  absl::Status status;
+  if (exit.is_write) {
+    uint64_t written = 0;
+    status = memslot->WriteBytes(
+        exit.gpa, absl::MakeConstSpan(exit.bytes.data(), exit.bytes.size()),
+        &written);
+  } else {
+    answer.read_bytes.resize(exit.size);
+    status = memslot->ReadBytes(exit.gpa, absl::MakeSpan(answer.read_bytes));
+  }
+  if (!status.ok()) {
+    return {.kind = AccessAnswer::Kind::kWait,
+            .reason = ReasonToWait({FaultResult::kFailed, status}, *memslot,
+                                   exit.is_write)};
+  }
+  return answer;
+}
+
+VcpuHost::AccessAnswer VmImpl::AnswerUnbacked(const GuestExit& exit) {
+  fault_stats_.Record(FaultKind::kUnbacked, absl::ZeroDuration());
+  // Relaxed: two threads at the turn of a second may report some more.
+  const int64_t second = absl::ToUnixSeconds(absl::Now());
+  if (unbacked_second_.exchange(second, std::memory_order_relaxed) != second) {
+    unbacked_reported_.store(0, std::memory_order_relaxed);
+  }
+  if (unbacked_reported_.fetch_add(1, std::memory_order_relaxed) <
+      kUnbackedEventsPerSecond) {
+    events_.Append(UnbackedAccessEvent{
+        .gfn = GfnOf(exit.gpa),
+        .access = {.read = !exit.is_write, .write = exit.is_write}});
+  }
+  AccessAnswer answer;
+  if (!exit.is_write) answer.read_bytes.assign(exit.size, '\xff');
+  return answer;
+}
+
+bool VmImpl::IsGranted(Gfn gfn, bool write) {
+  bool granted = false;
+  const uint64_t frame = gfn.value();
+  mmu_->WalkFrames(
+      absl::MakeConstSpan(&frame, 1), [&](size_t, const WalkedEntry& entry) {
+        granted = entry.spte.IsLeaf(entry.level) && entry.spte.IsReadable() &&
+                  (!write || entry.spte.IsMmuWritable());
+      });
+  return granted;
+}
+
+void VmImpl::OnWaiting(const WaitingAccess& access) { events_.Append(access); }
+
+void VmImpl::OnExited(int index, const std::string& reason, bool failed,
+                      bool last) {
+  events_.Append(VcpuExitedEvent{.vcpu_index = index, .reason = reason});
+  {
+    MutexLock lock(state_mutex_);
+    const bool runs = state_ == VmState::kRunning || state_ == VmState::kPaused;
+    if (runs && failed) {
+      SetStateLocked(VmState::kFailed);
+    } else if (runs && last) {
+      SetStateLocked(VmState::kStopped);
+    }
+  }
+  if (failed) vcpus_->RequestStop();
+  FinishWaiters(index);
+}
+
+}  // namespace tdp

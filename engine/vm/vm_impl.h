@@ -1,0 +1,239 @@
+// VmImpl: a virtual machine, put together from its parts: page tables over
+// memslots, pagers that answer faults, vCPU threads, and the event log.
+//
+// Life: Create(), any calls, TearDown(), destruction. After TearDown() only the
+// shell is left, for calls that were in flight.
+//
+// Locks, in order: lifecycle_mutex_ (held over whole changes, which may block),
+// then state_mutex_ (held for moments). vCPU threads and pagers take only
+// state_mutex_.
+//
+// Thread safety: all methods, from any thread.
+
+#ifndef ENGINE_VM_VM_IMPL_H_
+#define ENGINE_VM_VM_IMPL_H_
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "engine/kvm/kvm.h"
+#include "engine/kvm/private_memory.h"
+#include "engine/memory/memslot_table.h"
+#include "engine/memory/pfn_allocator.h"
+#include "engine/mmu/tdp_mmu.h"
+#include "engine/sync/mutex.h"
+#include "engine/sync/rcu.h"
+#include "engine/vm/event_log.h"
+#include "engine/vm/fault_stats.h"
+#include "engine/vm/pager.h"
+#include "engine/vm/task_thread.h"
+#include "engine/vm/vcpu_set.h"
+#include "engine/vm/vm.h"
+
+namespace tdp {
+
+// What a VM needs from its daemon.
+struct VmEnvironment {
+  RcuDomain* rcu = nullptr;
+  const Kvm* kvm = nullptr;  // null: software hypervisor only
+  std::string image_dir;
+  int64_t max_memslots = 0;
+};
+
+class VmImpl final : public Vm, private VcpuHost {
+ public:
+  // `config` has been checked and completed by CheckConfig().
+  static absl::StatusOr<std::shared_ptr<VmImpl>> Create(
+      const VmEnvironment& environment, absl::string_view id,
+      const VmConfig& config);
+  // Fills in defaults, or says what is wrong.
+  static absl::StatusOr<VmConfig> CheckConfig(const VmEnvironment& environment,
+                                              VmConfig config);
+  ~VmImpl() override;
+
+  // Removes everything the VM holds on the host. VM_STATE_CONFLICT, and
+  // nothing changed, unless the VM is CREATED, STOPPED or FAILED;
+  // `force` stops it first. A non-empty `etag` must match. BLOCKING.
+  absl::Status TearDown(absl::string_view etag, bool force);
+
+  VmInfo Describe() const override;
+  absl::StatusOr<VmInfo> SetLabels(std::map<std::string, std::string> labels,
+                                   absl::string_view etag) override;
+
+  absl::StatusOr<VmInfo> Start() override;
+  absl::StatusOr<VmInfo> Pause() override;
+  absl::StatusOr<VmInfo> Resume() override;
+  absl::StatusOr<VmInfo> Stop() override;
+
+  absl::Status LoadGuest(int index, const GuestConfig& guest) override;
+  absl::StatusOr<VcpuInfo> GetVcpu(int index) const override;
+  std::vector<VcpuInfo> ListVcpus() const override;
+  absl::Status WaitVcpu(int index, absl::Time deadline,
+                        std::function<void(VcpuInfo)> done) override;
+
+  absl::StatusOr<MemslotInfo> CreateMemslot(absl::string_view id,
+                                            const MemslotConfig& config,
+                                            bool validate_only) override;
+  absl::StatusOr<MemslotInfo> GetMemslot(absl::string_view id) const override;
+  std::vector<MemslotInfo> ListMemslots() const override;
+  absl::StatusOr<MemslotInfo> UpdateMemslot(absl::string_view id,
+                                            const MemslotUpdate& update,
+                                            absl::string_view etag) override;
+  absl::Status DeleteMemslot(absl::string_view id,
+                             absl::string_view etag) override;
+
+  absl::StatusOr<RangeProgress> MapRange(GfnRange range, int max_level,
+                                         bool write,
+                                         const WorkBudget& budget) override;
+  absl::StatusOr<RangeProgress> ZapRange(GfnRange range,
+                                         const WorkBudget& budget) override;
+  absl::StatusOr<int> ZapAll(bool wait) override;
+  absl::StatusOr<std::vector<SpteView>> WalkGfn(Gfn gfn) const override;
+  absl::StatusOr<Gfn> WalkRange(GfnRange range, const WalkRangeOptions& options,
+                                size_t max_entries,
+                                std::vector<SpteView>& out) const override;
+  absl::StatusOr<WalkFramesResult> WalkFrames(
+      absl::Span<const uint64_t> gfns) const override;
+  absl::StatusOr<AuditResult> AuditRange(GfnRange range, int max_divergences,
+                                         const WorkBudget& budget) override;
+
+  absl::Status CheckBacked(Gpa gpa, uint64_t size) const override;
+  absl::StatusOr<std::string> ReadMemory(Gpa gpa, uint64_t size) override;
+  absl::Status WriteMemory(Gpa gpa, absl::string_view data) override;
+
+  VmStats Stats() const override;
+
+  absl::StatusOr<EventBatch> ReadEvents(int64_t start_sequence,
+                                        size_t max_events) const override {
+    return events_.Read(start_sequence, max_events);
+  }
+  int64_t AddEventListener(std::function<void()> wake) override {
+    return events_.AddListener(std::move(wake));
+  }
+  void RemoveEventListener(int64_t id) override { events_.RemoveListener(id); }
+
+ private:
+  struct MemslotRecord {
+    MemslotConfig config;
+    int64_t version = 1;
+    uint32_t kvm_slot_id = 0;
+    std::shared_ptr<Memslot> memslot;
+  };
+  struct VcpuWaiter {
+    int index = 0;
+    std::function<void(VcpuInfo)> done;
+  };
+
+  VmImpl(const VmEnvironment& environment, absl::string_view id,
+         const VmConfig& config);
+  absl::Status Init();
+
+  // vm_lifecycle.cc
+  VmInfo DescribeLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
+  void SetStateLocked(VmState state)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
+  absl::Status StateConflict(absl::string_view wanted) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
+  VmState state() const ABSL_LOCKS_EXCLUDED(state_mutex_);
+  // NOT_FOUND after TearDown(), VM_STATE_CONFLICT on a FAILED VM.
+  absl::Status CheckUsable(absl::string_view wanted) const;
+  absl::Status CheckExists() const;
+  absl::Status CheckEtag(absl::string_view etag, int64_t version) const;
+  std::string name() const;
+
+  // vm_guests.cc
+  absl::StatusOr<LoadedGuest> PrepareGuest(const GuestConfig& guest);
+  absl::StatusOr<LoadedGuest> LoadElf(const ElfGuestConfig& guest);
+  absl::Status CheckVcpuIndex(int index) const;
+  void FinishWaiters(int index);
+
+  // vm_memslots.cc
+  absl::Status CheckMemslotConfig(MemslotConfig& config) const;
+  absl::Status CheckFrames(Gfn base, int64_t frame_count) const;
+  MemslotInfo DescribeRecord(absl::string_view id,
+                             const MemslotRecord& record) const;
+  absl::Status InsertMemslot(const std::string& id, MemslotRecord record)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
+  // Closes the memslot for map and removes its entries.
+  absl::Status QuiesceMemslot(Memslot& memslot);
+  absl::Status SetKvmMemslot(const MemslotRecord& record, Gfn base);
+  absl::Status RemoveMemslot(const std::string& id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
+  absl::Status MoveMemslot(MemslotRecord& record, Gfn base)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
+  uint32_t FreeKvmSlotId() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
+  bool HasWaitPolicy(const Memslot& memslot) const;
+
+  // vm_mmu.cc
+  absl::Status CheckRange(GfnRange range) const;
+  absl::Status CheckGfn(absl::string_view field, uint64_t gfn) const;
+
+  // vm_faults.cc
+  void OnFault(Memslot& memslot, const FaultEvent& event);
+  AccessAnswer MakeAccess(const GuestExit& exit) override;
+  AccessAnswer AnswerUnbacked(const GuestExit& exit);
+  bool IsGranted(Gfn gfn, bool write) override;
+  void OnWaiting(const WaitingAccess& access) override;
+  void OnExited(int index, const std::string& reason, bool failed,
+                bool last) override;
+  static WaitReason ReasonToWait(const FaultOutcome& outcome,
+                                 const Memslot& memslot, bool write);
+
+  // Constant after construction.
+  const VmEnvironment environment_;
+  const std::string id_;
+  const VmConfig config_;  // labels are in labels_
+  const absl::Time create_time_;
+  const Gfn max_gfn_;
+
+  // Provide their own synchronization.
+  EventLog events_;
+  FaultStats fault_stats_;
+  PfnAllocator pfns_;
+  MemslotTable memslots_;
+  std::unique_ptr<TdpMmu> mmu_;
+  std::unique_ptr<KvmVm> kvm_vm_;
+  std::unique_ptr<PrivateMemory> private_memory_;
+  std::unique_ptr<Pager> pager_;
+  std::unique_ptr<VcpuSet> vcpus_;
+  std::unique_ptr<TaskThread> reaper_;
+  std::unique_ptr<TaskThread> timers_;
+  // Memslots whose faults wait for a client.
+  std::atomic<int> wait_policy_count_{0};
+  // Unbacked accesses told of in the current second: the rest only counts.
+  std::atomic<int64_t> unbacked_second_{0};
+  std::atomic<int64_t> unbacked_reported_{0};
+
+  // Held over a change of the VM's state or memslots.
+  Mutex lifecycle_mutex_;
+
+  mutable Mutex state_mutex_ ABSL_ACQUIRED_AFTER(lifecycle_mutex_);
+  VmState state_ ABSL_GUARDED_BY(state_mutex_) = VmState::kCreated;
+  bool torn_down_ ABSL_GUARDED_BY(state_mutex_) = false;
+  int64_t version_ ABSL_GUARDED_BY(state_mutex_) = 1;
+  std::map<std::string, std::string> labels_ ABSL_GUARDED_BY(state_mutex_);
+  std::map<std::string, MemslotRecord> records_ ABSL_GUARDED_BY(state_mutex_);
+  std::map<int64_t, VcpuWaiter> waiters_ ABSL_GUARDED_BY(state_mutex_);
+  int64_t next_waiter_id_ ABSL_GUARDED_BY(state_mutex_) = 1;
+};
+
+// Ends a ranged call when its budget is spent or its caller gave up.
+class BudgetCheck {
+ public:
+  explicit BudgetCheck(const WorkBudget& budget);
+  bool operator()() const;
+
+ private:
+  const absl::Time end_;
+  const WorkBudget& budget_;
+};
+
+SpteView ViewOf(const WalkedEntry& entry);
+
+}  // namespace tdp
+
+#endif  // ENGINE_VM_VM_IMPL_H_

@@ -1,0 +1,361 @@
+// Memslots of a VM: create, look, change, move, delete.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+#include "engine/base/limits.h"
+#include "engine/vm/vm_impl.h"
+
+namespace tdp {
+namespace {
+
+bool NeverStop() { return false; }
+
+}  // namespace
+
+absl::Status VmImpl::CheckFrames(Gfn base, int64_t frame_count) const {
+  if (frame_count < 1 || frame_count > limits::kMaxMemslotFrames) {
+    return FieldError(
+        "memslot.frame_count", absl::StrCat(frame_count),
+        absl::StrCat("between 1 and ", limits::kMaxMemslotFrames));
+  }
+  // The first comparison keeps the second one from overflowing.
+  if (base > max_gfn_ ||
+      static_cast<uint64_t>(frame_count) > max_gfn_ - base + 1) {
+    return FieldError(
+        "memslot.base_gfn", Hex(base.value()),
+        absl::StrCat("such that the last frame is at most ",
+                     Hex(max_gfn_.value()), ", the max_gfn of the VM"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status VmImpl::CheckMemslotConfig(MemslotConfig& config) const {
+  if (absl::Status s = CheckFrames(config.base_gfn, config.frame_count);
+      !s.ok()) {
+    return s;
+  }
+  if (config.host_page_level == 0) config.host_page_level = 1;
+  if (config.host_page_level != 1) {
+    return NotImplementedError("Memslot.host_page_level above 4K");
+  }
+  if (config.dirty_log_enabled || config.dirty_log_initially_set) {
+    return NotImplementedError("Memslot.dirty_log_enabled");
+  }
+  if (config.map_around_frame_count < 0) {
+    return FieldError("memslot.map_around_frame_count",
+                      absl::StrCat(config.map_around_frame_count), "0 or more");
+  }
+  if (config.map_around_frame_count > 1) {
+    return NotImplementedError("Memslot.map_around_frame_count above 1");
+  }
+  if (config.dirty_mode == DirtyMode::kHarvest) {
+    return NotImplementedError("Memslot.dirty_mode HARVEST");
+  }
+  config.dirty_mode = DirtyMode::kWriteProtect;
+  if (config.fault_policy == FaultPolicy::kUnspecified) {
+    config.fault_policy = FaultPolicy::kMap;
+  }
+  return absl::OkStatus();
+}
+
+MemslotInfo VmImpl::DescribeRecord(absl::string_view id,
+                                   const MemslotRecord& record) const {
+  return {.id = std::string(id),
+          .config = record.config,
+          .etag = absl::StrCat(record.version)};
+}
+
+uint32_t VmImpl::FreeKvmSlotId() const {
+  // Slot 0 is the private one.
+  for (uint32_t candidate = 1;; ++candidate) {
+    const bool taken =
+        std::any_of(records_.begin(), records_.end(), [&](const auto& entry) {
+          return entry.second.kvm_slot_id == candidate;
+        });
+    if (!taken) return candidate;
+  }
+}
+
+absl::Status VmImpl::SetKvmMemslot(const MemslotRecord& record, Gfn base) {
+  if (kvm_vm_ == nullptr) return absl::OkStatus();
+  return kvm_vm_->SetMemslot({.id = record.kvm_slot_id,
+                              .gpa = GpaOf(base),
+                              .size = record.memslot->size_bytes(),
+                              .hva = record.memslot->window_hva()});
+}
+
+absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
+                                                  const MemslotConfig& wanted,
+                                                  bool validate_only) {
+  if (absl::Status s = CheckUsable("take a memslot"); !s.ok()) return s;
+  MemslotRecord record = {.config = wanted};
+  if (absl::Status s = CheckMemslotConfig(record.config); !s.ok()) return s;
+  const MemslotConfig& config = record.config;
+  const std::string memslot_name = absl::StrCat(name(), "/memslots/", id);
+  const GfnRange range = {
+      config.base_gfn,
+      config.base_gfn + static_cast<uint64_t>(config.frame_count)};
+
+  MutexLock lifecycle(lifecycle_mutex_);
+  if (absl::Status s = CheckExists(); !s.ok()) return s;
+  {
+    MutexLock lock(state_mutex_);
+    if (records_.contains(std::string(id))) {
+      return AlreadyExistsError(memslot_name);
+    }
+    record.kvm_slot_id = FreeKvmSlotId();
+  }
+  if (absl::Status s = memslots_.CheckAdd(memslot_name, range); !s.ok()) {
+    return s;
+  }
+  std::optional<FileSource> source;
+  if (config.source.has_value()) {
+    absl::StatusOr<FileSource> file =
+        FileSource::Open({.image_dir = environment_.image_dir,
+                          .path = config.source->path,
+                          .offset_bytes = config.source->offset_bytes});
+    if (!file.ok()) return file.status();
+    source = *std::move(file);
+  }
+  if (validate_only) return DescribeRecord(id, record);
+
+  absl::StatusOr<Pfn> pfn = pfns_.Allocate(range.start, range.size());
+  if (!pfn.ok()) return pfn.status();
+  absl::StatusOr<std::shared_ptr<Memslot>> memslot = Memslot::Create(
+      {.name = memslot_name,
+       .range = range,
+       .base_pfn = *pfn,
+       .read_only = config.read_only,
+       .source = std::move(source),
+       .userfaultfd = {.origin = kvm_vm_ != nullptr
+                                     ? FaultOrigin::kKernelAndUser
+                                     : FaultOrigin::kUserOnly}});
+  if (!memslot.ok()) {
+    pfns_.Release(*pfn);
+    pfns_.Recycle(*pfn);
+    return memslot.status();
+  }
+  record.memslot = *std::move(memslot);
+  const MemslotInfo info = DescribeRecord(id, record);
+  if (absl::Status s = InsertMemslot(std::string(id), std::move(record));
+      !s.ok()) {
+    pfns_.Release(*pfn);
+    pfns_.Recycle(*pfn);
+    return s;
+  }
+  events_.Append(MemslotChangedEvent{.memslot_id = std::string(id)});
+  return info;
+}
+
+// Makes the memslot known to the pagers, the tables and KVM, or to none.
+absl::Status VmImpl::InsertMemslot(const std::string& id,
+                                   MemslotRecord record) {
+  const std::shared_ptr<Memslot> memslot = record.memslot;
+  if (absl::Status s = pager_->Add(memslot); !s.ok()) return s;
+  if (absl::Status s = memslots_.Add(memslot); !s.ok()) {
+    pager_->Remove(*memslot);
+    return s;
+  }
+  if (absl::Status s = SetKvmMemslot(record, memslot->range().start); !s.ok()) {
+    // A client may have mapped frames of it meanwhile.
+    memslot->CloseForMap();
+    mmu_->ZapRange(memslot->range(), NeverStop);
+    memslots_.Remove(memslot);
+    pager_->Remove(*memslot);
+    return s;
+  }
+  if (record.config.fault_policy == FaultPolicy::kWait) ++wait_policy_count_;
+  MutexLock lock(state_mutex_);
+  records_.emplace(id, std::move(record));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<MemslotInfo> VmImpl::GetMemslot(absl::string_view id) const {
+  MutexLock lock(state_mutex_);
+  const auto it = records_.find(std::string(id));
+  if (it == records_.end()) {
+    return NotFoundError(absl::StrCat(name(), "/memslots/", id));
+  }
+  return DescribeRecord(id, it->second);
+}
+
+std::vector<MemslotInfo> VmImpl::ListMemslots() const {
+  std::vector<MemslotInfo> all;
+  {
+    MutexLock lock(state_mutex_);
+    for (const auto& [id, record] : records_) {
+      all.push_back(DescribeRecord(id, record));
+    }
+  }
+  std::sort(all.begin(), all.end(),
+            [](const MemslotInfo& a, const MemslotInfo& b) {
+              return a.config.base_gfn < b.config.base_gfn;
+            });
+  return all;
+}
+
+absl::Status VmImpl::QuiesceMemslot(Memslot& memslot) {
+  memslot.CloseForMap();
+  const MmuProgress zapped = mmu_->ZapRange(memslot.range(), NeverStop);
+  if (!zapped.status.ok()) memslot.ReopenForMap();
+  return zapped.status;
+}
+
+absl::StatusOr<MemslotInfo> VmImpl::UpdateMemslot(absl::string_view id,
+                                                  const MemslotUpdate& update,
+                                                  absl::string_view etag) {
+  if (absl::Status s = CheckUsable("change a memslot"); !s.ok()) return s;
+  MutexLock lifecycle(lifecycle_mutex_);
+  MemslotRecord record;
+  {
+    MutexLock lock(state_mutex_);
+    const auto it = records_.find(std::string(id));
+    if (it == records_.end()) {
+      return NotFoundError(absl::StrCat(name(), "/memslots/", id));
+    }
+    if (absl::Status s = CheckEtag(etag, it->second.version); !s.ok()) {
+      return s;
+    }
+    record = it->second;
+  }
+  const MemslotConfig before = record.config;
+  MemslotConfig after = before;
+  after.base_gfn = update.base_gfn.value_or(before.base_gfn);
+  after.read_only = update.read_only.value_or(before.read_only);
+  after.dirty_log_enabled =
+      update.dirty_log_enabled.value_or(before.dirty_log_enabled);
+  after.dirty_log_initially_set =
+      update.dirty_log_initially_set.value_or(before.dirty_log_initially_set);
+  after.fault_policy = update.fault_policy.value_or(before.fault_policy);
+  after.map_around_frame_count =
+      update.map_around_frame_count.value_or(before.map_around_frame_count);
+  if (absl::Status s = CheckMemslotConfig(after); !s.ok()) return s;
+
+  const bool moves = after.base_gfn != before.base_gfn;
+  if (moves) {
+    if (absl::Status s = memslots_.CheckMove(*record.memslot, after.base_gfn);
+        !s.ok()) {
+      return s;
+    }
+  }
+  if (moves || after.read_only != before.read_only) {
+    // vCPUs look again afterwards; outside, none of them runs into the change.
+    vcpus_->Park();
+    const auto unpark = absl::MakeCleanup([this] { vcpus_->Unpark(); });
+    if (absl::Status s = QuiesceMemslot(*record.memslot); !s.ok()) return s;
+    const auto reopen =
+        absl::MakeCleanup([&] { record.memslot->ReopenForMap(); });
+    if (moves) {
+      if (absl::Status s = MoveMemslot(record, after.base_gfn); !s.ok()) {
+        return s;
+      }
+    }
+    record.memslot->set_read_only(after.read_only);
+  }
+  if (after.fault_policy != before.fault_policy) {
+    wait_policy_count_ += after.fault_policy == FaultPolicy::kWait ? 1 : -1;
+  }
+  record.config = after;
+  ++record.version;
+  {
+    MutexLock lock(state_mutex_);
+    records_[std::string(id)] = record;
+  }
+  vcpus_->Release([](const WaitingAccess&) { return true; });
+  events_.Append(MemslotChangedEvent{.memslot_id = std::string(id)});
+  return DescribeRecord(id, record);
+}
+
+// REQUIRES: vCPUs parked, the memslot quiesced.
+absl::Status VmImpl::MoveMemslot(MemslotRecord& record, Gfn base) {
+  Memslot& memslot = *record.memslot;
+  const Gfn old_base = memslot.range().start;
+  const Pfn old_pfn = memslot.base_pfn();
+  const absl::StatusOr<Pfn> pfn = pfns_.Allocate(base, memslot.range().size());
+  if (!pfn.ok()) return pfn.status();
+  if (absl::Status s = SetKvmMemslot(record, base); !s.ok()) {
+    pfns_.Release(*pfn);
+    pfns_.Recycle(*pfn);
+    return s;
+  }
+  if (absl::Status s = memslots_.Move(record.memslot, base, *pfn); !s.ok()) {
+    pfns_.Release(*pfn);
+    pfns_.Recycle(*pfn);
+    const absl::Status back = SetKvmMemslot(record, old_base);
+    return back.ok() ? s : back;
+  }
+  pfns_.Release(old_pfn);
+  pfns_.Recycle(old_pfn);
+  return absl::OkStatus();
+}
+
+absl::Status VmImpl::DeleteMemslot(absl::string_view id,
+                                   absl::string_view etag) {
+  if (absl::Status s = CheckUsable("lose a memslot"); !s.ok()) return s;
+  MutexLock lifecycle(lifecycle_mutex_);
+  {
+    MutexLock lock(state_mutex_);
+    const auto it = records_.find(std::string(id));
+    if (it == records_.end()) {
+      return NotFoundError(absl::StrCat(name(), "/memslots/", id));
+    }
+    if (absl::Status s = CheckEtag(etag, it->second.version); !s.ok()) {
+      return s;
+    }
+  }
+  if (absl::Status s = RemoveMemslot(std::string(id)); !s.ok()) return s;
+  events_.Append(
+      MemslotChangedEvent{.memslot_id = std::string(id), .deleted = true});
+  return absl::OkStatus();
+}
+
+absl::Status VmImpl::RemoveMemslot(const std::string& id) {
+  MemslotRecord record;
+  {
+    MutexLock lock(state_mutex_);
+    record = records_.at(id);
+  }
+  const std::shared_ptr<Memslot> memslot = record.memslot;
+  // No vCPU sleeps in the window, or holds a page of it refused, once all are
+  // outside; KVM's call would wait for one that does.
+  vcpus_->Park();
+  const auto unpark = absl::MakeCleanup([this] { vcpus_->Unpark(); });
+  if (absl::Status s = QuiesceMemslot(*memslot); !s.ok()) return s;
+  if (kvm_vm_ != nullptr) {
+    if (absl::Status s = kvm_vm_->DeleteMemslot(record.kvm_slot_id); !s.ok()) {
+      memslot->ReopenForMap();
+      return s;
+    }
+  }
+  pager_->Remove(*memslot);
+  const Pfn pfn = memslot->base_pfn();
+  memslots_.Remove(memslot);
+  // No table names the range: its entries were zapped in every root.
+  pfns_.Release(pfn);
+  pfns_.Recycle(pfn);
+  if (record.config.fault_policy == FaultPolicy::kWait) --wait_policy_count_;
+  {
+    MutexLock lock(state_mutex_);
+    records_.erase(id);
+  }
+  vcpus_->Release([](const WaitingAccess&) { return true; });
+  return absl::OkStatus();
+}
+
+bool VmImpl::HasWaitPolicy(const Memslot& memslot) const {
+  // Relaxed: a policy that changes meanwhile counts from the next fault on.
+  if (wait_policy_count_.load(std::memory_order_relaxed) == 0) return false;
+  MutexLock lock(state_mutex_);
+  for (const auto& [id, record] : records_) {
+    if (record.memslot.get() == &memslot) {
+      return record.config.fault_policy == FaultPolicy::kWait;
+    }
+  }
+  return false;
+}
+
+}  // namespace tdp

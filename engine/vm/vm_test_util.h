@@ -1,0 +1,137 @@
+// What tests of whole VMs share: a registry on this host, and the steps that
+// most of them take.
+//
+// Thread safety: belongs to the test's thread.
+
+#ifndef ENGINE_VM_VM_TEST_UTIL_H_
+#define ENGINE_VM_VM_TEST_UTIL_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/vm/vm.h"
+#include "engine/vm/vm_registry.h"
+#include "gtest/gtest.h"
+
+#define ASSERT_OK(expression)                 \
+  do {                                        \
+    const absl::Status ok_status(expression); \
+    ASSERT_TRUE(ok_status.ok()) << ok_status; \
+  } while (false)
+#define EXPECT_OK(expression)                 \
+  do {                                        \
+    const absl::Status ok_status(expression); \
+    EXPECT_TRUE(ok_status.ok()) << ok_status; \
+  } while (false)
+
+namespace tdp {
+
+class VmTest : public testing::Test {
+ protected:
+  // Long enough for a loaded machine; no test waits for it to pass.
+  static constexpr absl::Duration kPatience = absl::Seconds(60);
+
+  void SetUp() override {
+    auto registry = VmRegistry::Create(options_);
+    ASSERT_TRUE(registry.ok()) << registry.status();
+    registry_ = *std::move(registry);
+  }
+
+  bool HasKvm() const {
+    return registry_->default_hypervisor() == HypervisorKind::kKvm;
+  }
+
+  Vm& CreateVm(HypervisorKind hypervisor, int vcpu_count,
+               VmConfig config = {}) {
+    config.hypervisor = hypervisor;
+    config.vcpu_count = vcpu_count;
+    const std::string id = absl::StrCat("vm", next_id_++);
+    EXPECT_OK(registry_->CreateVm(id, config, false).status());
+    vms_.push_back(*registry_->FindVm(id));
+    return *vms_.back();
+  }
+
+  static void AddMemslot(Vm& vm, const std::string& id, uint64_t base_gfn,
+                         int64_t frame_count, MemslotConfig config = {}) {
+    config.base_gfn = Gfn(base_gfn);
+    config.frame_count = frame_count;
+    EXPECT_OK(vm.CreateMemslot(id, config, false).status());
+  }
+
+  static GfnRange WholeRange(const Vm& vm) {
+    const auto slots = vm.ListMemslots();
+    const MemslotConfig& last = slots.back().config;
+    return {slots.front().config.base_gfn,
+            last.base_gfn + static_cast<uint64_t>(last.frame_count)};
+  }
+
+  static int64_t MapAll(Vm& vm, GfnRange range, bool write, int max_level = 0) {
+    int64_t mapped = 0;
+    while (!range.empty()) {
+      const auto progress = vm.MapRange(range, max_level, write, {});
+      EXPECT_TRUE(progress.ok()) << progress.status();
+      if (!progress.ok()) break;
+      mapped += progress->changed;
+      range.start = progress->next_gfn;
+    }
+    return mapped;
+  }
+
+  static void AwaitState(const Vm& vm, VmState state) {
+    const absl::Time end = absl::Now() + kPatience;
+    while (vm.Describe().state != state) {
+      ASSERT_LT(absl::Now(), end) << "the VM does not reach its state";
+      absl::SleepFor(absl::Microseconds(200));
+    }
+  }
+
+  static void RunToEnd(Vm& vm) {
+    ASSERT_OK(vm.Start().status());
+    AwaitState(vm, VmState::kStopped);
+  }
+
+  static WaitingAccess AwaitWaiting(const Vm& vm, int vcpu) {
+    const absl::Time end = absl::Now() + kPatience;
+    for (;;) {
+      const VcpuInfo info = *vm.GetVcpu(vcpu);
+      if (info.waiting_access.has_value()) return *info.waiting_access;
+      if (absl::Now() > end) {
+        ADD_FAILURE() << "the vCPU does not come to wait";
+        return {};
+      }
+      absl::SleepFor(absl::Microseconds(200));
+    }
+  }
+
+  // The first byte of each of `frames` frames from `gpa` on is `value`.
+  static void ExpectBytes(Vm& vm, uint64_t gpa, uint64_t frames, char value) {
+    for (uint64_t i = 0; i < frames; ++i) {
+      const auto bytes = vm.ReadMemory(Gpa(gpa + i * kPageSize), 1);
+      ASSERT_TRUE(bytes.ok()) << bytes.status();
+      ASSERT_EQ((*bytes)[0], value) << "frame " << i;
+    }
+  }
+
+  static void ExpectCleanAudit(Vm& vm, GfnRange range) {
+    while (!range.empty()) {
+      const auto result = vm.AuditRange(range, 10, {});
+      ASSERT_TRUE(result.ok()) << result.status();
+      EXPECT_EQ(result->divergent_frame_count, 0);
+      range.start = result->next_gfn;
+    }
+  }
+
+  VmRegistryOptions options_;
+  std::unique_ptr<VmRegistry> registry_;
+
+ private:
+  std::vector<std::shared_ptr<Vm>> vms_;
+  int next_id_ = 0;
+};
+
+}  // namespace tdp
+
+#endif  // ENGINE_VM_VM_TEST_UTIL_H_
