@@ -1,0 +1,108 @@
+// A connection to a daemon: one method for each call that tdpctl makes.
+//
+// Failed calls give an absl::Status as call_error.h describes it. Lists come
+// whole, pages joined; ranged methods are called until they reach the end of
+// the range and give one response with the counts summed. This header knows no
+// gRPC, which keeps its users quick to compile.
+//
+// Thread safety: any thread; streams call back on the caller's thread.
+
+#ifndef CLIENT_LIB_CLIENT_H_
+#define CLIENT_LIB_CLIENT_H_
+
+#include <cstdint>
+#include <istream>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/lib/target.h"
+#include "tdp/v1/event_service.pb.h"
+#include "tdp/v1/guest_memory_service.pb.h"
+#include "tdp/v1/info_service.pb.h"
+#include "tdp/v1/memslot_service.pb.h"
+#include "tdp/v1/mmu_service.pb.h"
+#include "tdp/v1/stats_service.pb.h"
+#include "tdp/v1/vcpu_service.pb.h"
+#include "tdp/v1/vm_service.pb.h"
+
+namespace tdp::client {
+
+inline constexpr absl::Duration kDefaultTimeout = absl::Seconds(30);
+
+// Gets each message of a stream; false ends the stream early, with success.
+template <typename Response>
+using OnMessage = absl::FunctionRef<bool(const Response&)>;
+
+class Client {
+ public:
+  // Connects lazily: an absent daemon shows at the first call. `timeout`
+  // bounds each call; without it a unary call gets kDefaultTimeout and a stream
+  // none. Fails if the target is no good or a TLS file cannot be read.
+  static absl::StatusOr<std::unique_ptr<Client>> Create(
+      const Target& target, std::optional<absl::Duration> timeout);
+  ~Client();
+
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  absl::StatusOr<v1::GetInfoResponse> GetInfo();
+
+  absl::StatusOr<v1::CreateVmResponse> CreateVm(const v1::CreateVmRequest&);
+  absl::StatusOr<v1::GetVmResponse> GetVm(const v1::GetVmRequest&);
+  absl::StatusOr<v1::ListVmsResponse> ListVms();
+  absl::StatusOr<v1::DeleteVmResponse> DeleteVm(const v1::DeleteVmRequest&);
+  absl::StatusOr<v1::StartVmResponse> StartVm(const v1::StartVmRequest&);
+  absl::StatusOr<v1::PauseVmResponse> PauseVm(const v1::PauseVmRequest&);
+  absl::StatusOr<v1::ResumeVmResponse> ResumeVm(const v1::ResumeVmRequest&);
+  absl::StatusOr<v1::StopVmResponse> StopVm(const v1::StopVmRequest&);
+
+  absl::StatusOr<v1::CreateMemslotResponse> CreateMemslot(
+      const v1::CreateMemslotRequest&);
+  absl::StatusOr<v1::GetMemslotResponse> GetMemslot(
+      const v1::GetMemslotRequest&);
+  absl::StatusOr<v1::ListMemslotsResponse> ListMemslots(
+      const std::string& vm_name);
+  absl::StatusOr<v1::DeleteMemslotResponse> DeleteMemslot(
+      const v1::DeleteMemslotRequest&);
+
+  absl::StatusOr<v1::LoadGuestResponse> LoadGuest(const v1::LoadGuestRequest&);
+  absl::StatusOr<v1::GetVcpuResponse> GetVcpu(const v1::GetVcpuRequest&);
+  absl::StatusOr<v1::ListVcpusResponse> ListVcpus(const std::string& vm_name);
+  absl::StatusOr<v1::WaitVcpuResponse> WaitVcpu(const v1::WaitVcpuRequest&);
+
+  absl::StatusOr<v1::MapRangeResponse> MapRange(const v1::MapRangeRequest&);
+  absl::StatusOr<v1::ZapRangeResponse> ZapRange(const v1::ZapRangeRequest&);
+  absl::StatusOr<v1::AuditRangeResponse> AuditRange(
+      const v1::AuditRangeRequest&);
+  absl::StatusOr<v1::ZapAllResponse> ZapAll(const v1::ZapAllRequest&);
+  absl::StatusOr<v1::WalkGfnResponse> WalkGfn(const v1::WalkGfnRequest&);
+  absl::Status WalkRange(const v1::WalkRangeRequest&,
+                         OnMessage<v1::WalkRangeResponse>);
+
+  absl::StatusOr<v1::GetVmStatsResponse> GetVmStats(
+      const v1::GetVmStatsRequest&);
+  absl::Status WatchEvents(const v1::WatchEventsRequest&,
+                           OnMessage<v1::WatchEventsResponse>);
+
+  absl::Status ReadGuestMemory(const v1::ReadGuestMemoryRequest&,
+                               OnMessage<v1::ReadGuestMemoryResponse>);
+  // Writes `bytes`, to their end, from `gpa` on.
+  absl::StatusOr<v1::WriteGuestMemoryResponse> WriteGuestMemory(
+      const std::string& vm_name, uint64_t gpa, std::istream& bytes);
+
+ private:
+  class Connection;
+
+  explicit Client(std::unique_ptr<Connection> connection);
+
+  const std::unique_ptr<Connection> connection_;
+};
+
+}  // namespace tdp::client
+
+#endif  // CLIENT_LIB_CLIENT_H_

@@ -1,0 +1,23 @@
+// Resource names from what people type.
+//
+// Thread safety: free functions on values.
+
+#ifndef CLIENT_LIB_NAMES_H_
+#define CLIENT_LIB_NAMES_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace tdp::client {
+
+// "demo" and "vms/demo" both give "vms/demo".
+std::string VmName(absl::string_view vm);
+// "vms/demo/memslots/ram".
+std::string MemslotName(absl::string_view vm, absl::string_view memslot);
+// "vms/demo/vcpus/0"; "all" gives the index "-".
+std::string VcpuName(absl::string_view vm, absl::string_view vcpu);
+
+}  // namespace tdp::client
+
+#endif  // CLIENT_LIB_NAMES_H_

@@ -1,0 +1,24 @@
+// Small pieces of human-readable output.
+//
+// Thread safety: free functions on values.
+
+#ifndef CLIENT_LIB_WORDS_H_
+#define CLIENT_LIB_WORDS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace tdp::client {
+
+// "RUNNING" for the enum value name "STATE_RUNNING" and the prefix "STATE_";
+// "-" for the value that is not set.
+std::string EnumText(absl::string_view value_name, absl::string_view prefix);
+
+// "1 frame", "2 frames".
+std::string CountText(int64_t count, absl::string_view noun);
+
+}  // namespace tdp::client
+
+#endif  // CLIENT_LIB_WORDS_H_

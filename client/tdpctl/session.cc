@@ -1,0 +1,27 @@
+#include "client/tdpctl/session.h"
+
+#include "client/lib/json.h"
+
+namespace tdp::client {
+
+Session::Session(Client& client, OutputForm form, Io io)
+    : client_(client), form_(form), io_(io) {}
+
+void Session::PrintJson(const google::protobuf::Message& message) {
+  io_.out << ToJson(message) << std::endl;
+}
+
+void Session::Fail(absl::string_view sentence) {
+  Complain(sentence, kExitError);
+}
+
+void Session::UsageError(absl::string_view sentence) {
+  Complain(sentence, kExitUsage);
+}
+
+void Session::Complain(absl::string_view sentence, int exit_code) {
+  io_.err << "tdpctl: " << sentence << "\n";
+  exit_code_ = exit_code;
+}
+
+}  // namespace tdp::client

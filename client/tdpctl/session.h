@@ -1,0 +1,60 @@
+// What a command works with: the connection, the form of the output and the
+// exit code.
+//
+// Thread safety: one thread.
+
+#ifndef CLIENT_TDPCTL_SESSION_H_
+#define CLIENT_TDPCTL_SESSION_H_
+
+#include <istream>
+#include <ostream>
+
+#include "absl/strings/string_view.h"
+#include "client/lib/client.h"
+#include "google/protobuf/message.h"
+
+namespace tdp::client {
+
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitError = 1;
+inline constexpr int kExitUsage = 2;
+
+struct Io {
+  std::istream& in;
+  std::ostream& out;
+  std::ostream& err;
+};
+
+enum class OutputForm { kText, kJson };
+
+class Session {
+ public:
+  Session(Client& client, OutputForm form, Io io);
+
+  Client& client() { return client_; }
+  bool json() const { return form_ == OutputForm::kJson; }
+  std::istream& in() { return io_.in; }
+  std::ostream& out() { return io_.out; }
+
+  // Prints one line and flushes, so that a reader of a stream sees it at once.
+  void PrintJson(const google::protobuf::Message& message);
+
+  // Tells why the command fails though every call succeeded.
+  void Fail(absl::string_view sentence);
+  // Tells what is wrong with the arguments.
+  void UsageError(absl::string_view sentence);
+
+  int exit_code() const { return exit_code_; }
+
+ private:
+  void Complain(absl::string_view sentence, int exit_code);
+
+  Client& client_;
+  const OutputForm form_;
+  const Io io_;
+  int exit_code_ = kExitOk;
+};
+
+}  // namespace tdp::client
+
+#endif  // CLIENT_TDPCTL_SESSION_H_

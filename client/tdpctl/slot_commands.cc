@@ -1,0 +1,195 @@
+// tdpctl slot create|get|list|delete.
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/lib/address.h"
+#include "client/lib/names.h"
+#include "client/lib/spte_text.h"
+#include "client/lib/table.h"
+#include "client/lib/words.h"
+#include "client/tdpctl/commands.h"
+
+namespace tdp::client {
+namespace {
+
+struct SlotArgs {
+  std::string vm;
+  std::string slot;
+};
+
+Table SlotTable() {
+  return Table({{"NAME"},
+                {"ADDRESSES"},
+                {"SIZE", Align::kRight},
+                {"HOST-PAGE"},
+                {"FAULTS"},
+                {"AROUND", Align::kRight},
+                {"FLAGS"},
+                {"SOURCE"}});
+}
+
+std::string FlagsText(const v1::Memslot& slot) {
+  std::vector<const char*> flags;
+  if (slot.read_only()) flags.push_back("read-only");
+  if (slot.dirty_log_enabled()) flags.push_back("dirty-log");
+  return absl::StrJoin(flags, ",");
+}
+
+std::string SourceText(const v1::Memslot& slot) {
+  if (!slot.has_source()) return "";
+  return absl::StrCat(slot.source().path(), "@",
+                      FormatHex(slot.source().offset_bytes()));
+}
+
+void AddSlotRow(const v1::Memslot& slot, Table& table) {
+  const uint64_t frames = slot.frame_count();
+  const std::string policy =
+      EnumText(v1::FaultPolicy_Name(slot.fault_policy()), "FAULT_POLICY_");
+  table.AddRow({slot.name(),
+                FormatFrameRange({slot.base_gfn(), slot.base_gfn() + frames}),
+                FormatSize(frames << kFrameShift),
+                LevelText(slot.host_page_level()),
+                absl::AsciiStrToLower(policy),
+                absl::StrCat(slot.map_around_frame_count()), FlagsText(slot),
+                SourceText(slot)});
+}
+
+// Prints a response that holds one memslot.
+template <typename Response>
+absl::Status PrintSlot(Session& session,
+                       const absl::StatusOr<Response>& response) {
+  if (!response.ok()) return response.status();
+  if (session.json()) {
+    session.PrintJson(*response);
+    return absl::OkStatus();
+  }
+  Table table = SlotTable();
+  AddSlotRow(response->memslot(), table);
+  table.Flush(session.out());
+  return absl::OkStatus();
+}
+
+absl::Status RunCreate(Session& session,
+                       const v1::CreateMemslotRequest& request) {
+  return PrintSlot(session, session.client().CreateMemslot(request));
+}
+
+absl::Status RunGet(Session& session, const SlotArgs& args) {
+  v1::GetMemslotRequest request;
+  request.set_name(MemslotName(args.vm, args.slot));
+  return PrintSlot(session, session.client().GetMemslot(request));
+}
+
+absl::Status RunList(Session& session, const SlotArgs& args) {
+  const auto response = session.client().ListMemslots(args.vm);
+  if (!response.ok()) return response.status();
+  if (session.json()) {
+    session.PrintJson(*response);
+    return absl::OkStatus();
+  }
+  Table table = SlotTable();
+  for (const v1::Memslot& slot : response->memslots()) AddSlotRow(slot, table);
+  table.Flush(session.out());
+  return absl::OkStatus();
+}
+
+absl::Status RunDelete(Session& session, const SlotArgs& args) {
+  v1::DeleteMemslotRequest request;
+  request.set_name(MemslotName(args.vm, args.slot));
+  const auto response = session.client().DeleteMemslot(request);
+  if (!response.ok()) return response.status();
+  if (session.json()) {
+    session.PrintJson(*response);
+  } else {
+    session.out() << "deleted " << request.name() << "\n";
+  }
+  return absl::OkStatus();
+}
+
+void AddSource(Parameters& parameters, v1::Memslot* slot) {
+  parameters.AddText(
+      {.name = "--source",
+       .description =
+           "File below the daemon's image directory with the initial content"},
+      [=](const std::string& path) { slot->mutable_source()->set_path(path); });
+  parameters.Add({.name = "--offset",
+                  .description = "Byte offset of the first frame in the file",
+                  .needs = "--source"},
+                 ParseSize, [=](int64_t bytes) {
+                   slot->mutable_source()->set_offset_bytes(bytes);
+                 });
+}
+
+void AddCreate(CommandSet& commands, CommandSet::Group group) {
+  auto [parameters, args] =
+      commands.Add(group, "create", "Add a memslot", RunCreate);
+  v1::CreateMemslotRequest* request = args.get();
+  v1::Memslot* slot = request->mutable_memslot();
+  parameters.AddVm([=](const std::string& vm) { request->set_parent(vm); });
+  parameters.AddText(
+      {.name = "SLOT",
+       .description = "Name of the new memslot",
+       .presence = Presence::kRequired},
+      [=](const std::string& id) { request->set_memslot_id(id); });
+  parameters.Add({.name = "--base",
+                  .description = "First address",
+                  .presence = Presence::kRequired},
+                 ParseAlignedFrame,
+                 [=](uint64_t gfn) { slot->set_base_gfn(gfn); });
+  parameters.Add({.name = "--size",
+                  .description = "Size",
+                  .presence = Presence::kRequired},
+                 ParseFrameCount,
+                 [=](int64_t frames) { slot->set_frame_count(frames); });
+  parameters.AddFlag(
+      {.name = "--read-only", .description = "Guest writes wait for a verdict"},
+      [=] { slot->set_read_only(true); });
+  AddSource(parameters, slot);
+  parameters.AddChoice<v1::FaultPolicy>(
+      {.name = "--fault-policy",
+       .description = "How a guest touch of an unmapped frame is answered"},
+      {{"map", v1::FAULT_POLICY_MAP}, {"wait", v1::FAULT_POLICY_WAIT}},
+      [=](v1::FaultPolicy policy) { slot->set_fault_policy(policy); });
+  parameters.AddChoice<v1::PageLevel>(
+      {.name = "--host-page",
+       .description = "Size of the host pages that hold the memory"},
+      {{"4K", v1::PAGE_LEVEL_4K}, {"2M", v1::PAGE_LEVEL_2M}},
+      [=](v1::PageLevel level) { slot->set_host_page_level(level); });
+  parameters.Add({.name = "--map-around",
+                  .description = "Frames that a guest fault maps about it"},
+                 ParseInteger<int32_t>, [=](int32_t frames) {
+                   slot->set_map_around_frame_count(frames);
+                 });
+}
+
+void AddNamed(CommandSet& commands, CommandSet::Group group,
+              const std::string& name, const std::string& description,
+              absl::Status (*run)(Session&, const SlotArgs&)) {
+  auto command = commands.Add(group, name, description, run);
+  SlotArgs* args = command.args.get();
+  command.parameters.AddVm([=](const std::string& vm) { args->vm = vm; });
+  command.parameters.AddText({.name = "SLOT",
+                              .description = "Name of the memslot",
+                              .presence = Presence::kRequired},
+                             [=](const std::string& id) { args->slot = id; });
+}
+
+}  // namespace
+
+void AddSlotCommands(CommandSet& commands) {
+  const CommandSet::Group group =
+      commands.AddGroup("slot", "Add, show and remove the memslots of a VM");
+  AddCreate(commands, group);
+  AddNamed(commands, group, "get", "Show one memslot", RunGet);
+  auto list =
+      commands.Add(group, "list", "Show every memslot of a VM", RunList);
+  SlotArgs* args = list.args.get();
+  list.parameters.AddVm([=](const std::string& vm) { args->vm = vm; });
+  AddNamed(commands, group, "delete", "Zap and remove a memslot", RunDelete);
+}
+
+}  // namespace tdp::client

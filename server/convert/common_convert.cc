@@ -1,0 +1,71 @@
+#include "server/convert/common_convert.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+
+namespace tdp::server {
+
+void ToProto(absl::Time time, google::protobuf::Timestamp* out) {
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  out->set_seconds(seconds);
+  out->set_nanos(static_cast<int32_t>(
+      absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+}
+
+void ToProto(Access access, v1::Access* out) {
+  out->set_read(access.read);
+  out->set_write(access.write);
+}
+
+v1::PageLevel ToProto(PageLevel level) {
+  return static_cast<v1::PageLevel>(level);
+}
+
+absl::StatusOr<GfnRange> RangeFrom(absl::string_view field, bool present,
+                                   const v1::GfnRange& range) {
+  if (!present) return FieldError(field, "", "set");
+  if (range.end_gfn() <= range.start_gfn()) {
+    return FieldError(absl::StrCat(field, ".end_gfn"), Hex(range.end_gfn()),
+                      absl::StrCat("greater than start_gfn, which is ",
+                                   Hex(range.start_gfn())));
+  }
+  return GfnRange{Gfn(range.start_gfn()), Gfn(range.end_gfn())};
+}
+
+absl::StatusOr<PageLevel> LevelFrom(absl::string_view field,
+                                    v1::PageLevel level,
+                                    PageLevel if_unspecified) {
+  if (level == v1::PAGE_LEVEL_UNSPECIFIED) return if_unspecified;
+  if (!v1::PageLevel_IsValid(level)) {
+    return EnumError(field, level, "",
+                     "a value of PageLevel, PAGE_LEVEL_4K to PAGE_LEVEL_256T");
+  }
+  return static_cast<PageLevel>(level);
+}
+
+absl::StatusOr<int> SmallLevelFrom(absl::string_view field,
+                                   v1::PageLevel level) {
+  switch (level) {
+    case v1::PAGE_LEVEL_UNSPECIFIED:
+      return 0;
+    case v1::PAGE_LEVEL_4K:
+      return 1;
+    case v1::PAGE_LEVEL_2M:
+      return 2;
+    default:
+      return EnumError(field, level, v1::PageLevel_Name(level),
+                       "PAGE_LEVEL_4K, PAGE_LEVEL_2M or unspecified");
+  }
+}
+
+absl::Status EnumError(absl::string_view field, int value,
+                       absl::string_view name, absl::string_view rule) {
+  return FieldError(
+      field,
+      name.empty() ? absl::StrCat(value) : absl::StrCat(name, " (", value, ")"),
+      rule);
+}
+
+}  // namespace tdp::server

@@ -1,0 +1,236 @@
+#include "server/daemon.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "engine/base/errors.h"
+#include "engine/base/limits.h"
+#include "grpc/grpc_security_constants.h"
+#include "grpc/support/log.h"
+#include "server/base/log.h"
+#include "server/base/status_macros.h"
+#include "server/base/version.h"
+
+namespace tdp::server {
+namespace {
+
+constexpr int kPollerCount = 2;
+constexpr int kExecutorThreadCount = 8;
+// Bulk work gives way to the threads that answer short calls, but keeps a
+// tenth of a busy CPU: it may own frozen entries that guests wait for.
+constexpr int kExecutorNice = 10;
+
+absl::Status OptionError(absl::string_view message) {
+  return MakeError(ErrorReason::kFieldInvalid, message);
+}
+
+absl::StatusOr<std::string> ReadPem(absl::string_view flag,
+                                    const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (!file || text.empty()) {
+    return OptionError(
+        absl::StrCat(flag, ": cannot read ", path, ": ",
+                     file.is_open() ? "it is empty" : strerror(errno)));
+  }
+  return text;
+}
+
+// Credentials for TCP addresses, null where they may go without.
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> TcpCredentials(
+    const DaemonOptions& options, const std::vector<ListenAddress>& addresses) {
+  const bool tls = !options.tls_cert.empty() || !options.tls_key.empty() ||
+                   !options.tls_client_ca.empty();
+  bool any_tcp = false;
+  for (const ListenAddress& address : addresses) {
+    if (address.is_unix()) continue;
+    any_tcp = true;
+    if (tls) continue;
+    if (!options.insecure_loopback) {
+      return OptionError(absl::StrCat(
+          "--listen: ", address.ToString(),
+          " is a TCP address, which needs --tls_cert and --tls_key (or "
+          "--insecure_loopback, if it is a loopback address)"));
+    }
+    if (!address.is_loopback()) {
+      return OptionError(absl::StrCat(
+          "--listen: ", address.ToString(),
+          " is no loopback address, so --insecure_loopback does not cover it; "
+          "it needs --tls_cert and --tls_key"));
+    }
+  }
+  if (!tls) return grpc::InsecureServerCredentials();
+  if (!any_tcp) {
+    return OptionError(
+        "the --tls flags are for TCP addresses, but --listen has none");
+  }
+  if (options.tls_cert.empty() || options.tls_key.empty()) {
+    return OptionError("TLS needs both --tls_cert and --tls_key");
+  }
+  TDP_ASSIGN_OR_RETURN(std::string cert,
+                       ReadPem("--tls_cert", options.tls_cert));
+  TDP_ASSIGN_OR_RETURN(std::string key, ReadPem("--tls_key", options.tls_key));
+  grpc::SslServerCredentialsOptions ssl(
+      options.tls_client_ca.empty()
+          ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+          : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  ssl.pem_key_cert_pairs.push_back({std::move(key), std::move(cert)});
+  if (!options.tls_client_ca.empty()) {
+    TDP_ASSIGN_OR_RETURN(ssl.pem_root_certs,
+                         ReadPem("--tls_client_ca", options.tls_client_ca));
+  }
+  return grpc::SslServerCredentials(ssl);
+}
+
+absl::Status CheckEngineOptions(const VmRegistryOptions& options) {
+  if (options.max_vms < 0 || options.max_vms > limits::kMaxVms) {
+    return OptionError(absl::StrCat("--max_vms=", options.max_vms,
+                                    " must be 1 to ", limits::kMaxVms,
+                                    ", or 0 for the most"));
+  }
+  if (options.image_dir.empty()) return absl::OkStatus();
+  struct stat info;
+  if (stat(options.image_dir.c_str(), &info) != 0) {
+    return OptionError(absl::StrCat("--image_dir=", options.image_dir,
+                                    " cannot be used: ", strerror(errno)));
+  }
+  if (!S_ISDIR(info.st_mode)) {
+    return OptionError(
+        absl::StrCat("--image_dir=", options.image_dir, " is no folder"));
+  }
+  return absl::OkStatus();
+}
+
+absl::string_view NameOf(HypervisorKind kind) {
+  return kind == HypervisorKind::kKvm ? "kvm" : "software";
+}
+
+// Says what works less well than it could.
+void WarnAboutHost(const VmRegistryOptions& options,
+                   const VmRegistry& registry) {
+  const bool fell_back =
+      options.hypervisor == HypervisorKind::kUnspecified &&
+      registry.default_hypervisor() == HypervisorKind::kSoftware;
+  for (const HostCapability& capability : registry.capabilities()) {
+    if (capability.available) continue;
+    if (capability.name == "kvm" && fell_back) {
+      Log(Severity::kWarning,
+          "KVM cannot be used here; VMs run on the software hypervisor, which "
+          "takes built-in guests only",
+          {{"hint", capability.hint}});
+    }
+    if (capability.name == "membarrier") {
+      Log(Severity::kWarning, "page-table walks are slow here",
+          {{"hint", capability.hint}});
+    }
+  }
+}
+
+// gRPC's own messages, of which only errors come, in the daemon's log.
+void LogForGrpc(gpr_log_func_args* args) {
+  Log(args->severity == GPR_LOG_SEVERITY_ERROR ? Severity::kWarning
+                                               : Severity::kInfo,
+      "gRPC says", {{"text", args->message}});
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(
+    const DaemonOptions& options, const MakeRegistry& make_registry) {
+  gpr_set_log_function(LogForGrpc);
+  TDP_ASSIGN_OR_RETURN(std::vector<ListenAddress> addresses,
+                       ParseListenAddresses(options.listen));
+  TDP_RETURN_IF_ERROR(TcpCredentials(options, addresses).status());
+  TDP_RETURN_IF_ERROR(CheckEngineOptions(options.engine));
+
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(addresses)));
+  // Before the engine: a second daemon is refused before it does anything.
+  TDP_RETURN_IF_ERROR(daemon->ClaimSockets());
+  TDP_ASSIGN_OR_RETURN(daemon->registry_, make_registry(options.engine));
+  WarnAboutHost(options.engine, *daemon->registry_);
+  TDP_RETURN_IF_ERROR(daemon->Serve(options));
+  return daemon;
+}
+
+Daemon::Daemon(std::vector<ListenAddress> addresses)
+    : addresses_(std::move(addresses)) {}
+
+Daemon::~Daemon() = default;
+
+absl::Status Daemon::ClaimSockets() {
+  for (const ListenAddress& address : addresses_) {
+    if (!address.is_unix()) continue;
+    TDP_ASSIGN_OR_RETURN(std::unique_ptr<UnixSocketClaim> claim,
+                         UnixSocketClaim::Take(address.unix_path));
+    claims_.push_back(std::move(claim));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::Serve(const DaemonOptions& options) {
+  TDP_ASSIGN_OR_RETURN(auto tcp_credentials,
+                       TcpCredentials(options, addresses_));
+  std::vector<RpcListener> listeners;
+  for (const ListenAddress& address : addresses_) {
+    listeners.push_back({address.ToString(),
+                         address.is_unix() ? grpc::InsecureServerCredentials()
+                                           : tcp_credentials});
+  }
+  executor_ = std::make_unique<Executor>(
+      Executor::Options{.thread_count = kExecutorThreadCount,
+                        .max_queued = limits::kMaxQueuedCalls,
+                        .nice_increment = kExecutorNice});
+  services_ = std::make_unique<Services>(*registry_, *executor_);
+  server_ = std::make_unique<RpcServer>(
+      RpcServer::Options{.poller_count = kPollerCount}, *executor_);
+  services_->AddTo(*server_);
+
+  std::vector<int> ports;
+  // Nobody else may connect in the moment between bind and chmod.
+  const mode_t old_mask = umask(0117);
+  absl::Status status = server_->Start(listeners, &ports);
+  umask(old_mask);
+  for (const auto& claim : claims_) {
+    if (!status.ok()) break;
+    status = claim->SetMode();
+    if (!status.ok()) server_->Shutdown();
+  }
+  if (!status.ok()) return status;
+
+  std::vector<std::string> names;
+  for (size_t i = 0; i < addresses_.size(); ++i) {
+    ListenAddress bound = addresses_[i];
+    if (!bound.is_unix()) bound.port = ports[i];
+    names.push_back(bound.ToString());
+  }
+  ready_line_ = absl::StrCat("tdpd ", kVersion, " serving on ",
+                             absl::StrJoin(names, " and "), ", hypervisor ",
+                             NameOf(registry_->default_hypervisor()));
+  return absl::OkStatus();
+}
+
+void Daemon::Shutdown(absl::Duration drain_limit) {
+  server_->BeginDrain();
+  if (!server_->WaitUntilIdle(absl::Now() + drain_limit)) {
+    Log(Severity::kWarning,
+        "calls still run at the end of the drain time; "
+        "they are cancelled",
+        {{"count", absl::StrCat(server_->active_count())}});
+  }
+  server_->Shutdown();
+  // Handlers whose call ended before them may still run; they use the engine.
+  executor_->Shutdown();
+  // The engine calls back into the executor until it is gone.
+  registry_.reset();
+}
+
+}  // namespace tdp::server

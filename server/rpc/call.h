@@ -1,0 +1,146 @@
+// Call: one call of one method, from the moment that the server asks gRPC for
+// it until its status has been sent.
+//
+// This is the only place that knows completion-queue tags. An operation that is
+// under way keeps its call alive: its Completion holds a reference from Start()
+// until gRPC hands the tag back.
+//
+// Invariants:
+// - At most one thread runs the handler, or a step of it, at a time.
+// - Complete() takes effect once; what comes later is dropped.
+// - No operation starts after the status has been handed to gRPC.
+
+#ifndef SERVER_RPC_CALL_H_
+#define SERVER_RPC_CALL_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "grpcpp/alarm.h"
+#include "grpcpp/completion_queue.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/server_core.h"
+
+namespace tdp::server {
+
+// Where a handler runs.
+enum class RunOn {
+  kPoller,    // in place: it takes microseconds and never blocks
+  kExecutor,  // on the executor: it may block or take milliseconds
+};
+
+// Whether a method is served while the server drains.
+enum class WhileDraining { kRefuse, kServe };
+
+// A method of a service: makes its calls.
+struct Method {
+  std::string name;  // "MmuService.MapRange"
+  RunOn run_on = RunOn::kPoller;
+  WhileDraining while_draining = WhileDraining::kRefuse;
+  std::function<std::shared_ptr<Call>(const Method&, ServerCore&,
+                                      grpc::ServerCompletionQueue&)>
+      new_call;
+};
+
+// An operation on a completion queue; its address is the tag.
+class Completion {
+ public:
+  using Handler = void (Call::*)(bool ok);
+
+  Completion(Call* owner, Handler handler) : owner_(owner), handler_(handler) {}
+  Completion(const Completion&) = delete;
+  Completion& operator=(const Completion&) = delete;
+
+  // Returns the tag for an operation that is about to start.
+  void* Start();
+  // The operation will not be reported after all.
+  void Abandon() { keep_alive_.reset(); }
+  // Runs the handler. Called by the thread that polls the queue.
+  void Run(bool ok);
+
+ private:
+  Call* const owner_;
+  const Handler handler_;
+  std::shared_ptr<Call> keep_alive_;
+};
+
+class Call : public std::enable_shared_from_this<Call> {
+ public:
+  Call(const Method& method, ServerCore& core, grpc::ServerCompletionQueue& cq);
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  virtual ~Call() = default;
+
+  // Asks gRPC for the next call of the method.
+  void Listen();
+  // The server began to drain while this call was under way. Any thread.
+  virtual void NoteDraining() {}
+
+ protected:
+  // What a deadline that the caller did not set is.
+  enum class DefaultDeadline { kApplies, kNone };
+
+  // Asks gRPC for a call, with `tag`.
+  virtual void RequestCall(void* tag) = 0;
+  virtual grpc::ServerContext& server_context() = 0;
+  virtual DefaultDeadline default_deadline() const = 0;
+  // A call has come in and is let in.
+  virtual void Begin() = 0;
+  // The caller is gone. On the poller; may run beside a step.
+  virtual void NoteCancelled() {}
+  // Hands the status, and the response if it is OK, to gRPC.
+  virtual void SendStatus(const grpc::Status& status, void* tag) = 0;
+
+  // The events of a call's operations.
+  virtual void OnRead(bool) {}
+  virtual void OnWritten(bool) {}
+  virtual void OnAlarm(bool) {}
+
+  // Decides how the call ends. The first one wins. Any thread, holding nothing.
+  void Complete(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Runs `step` where the method says. `first` is refused when the executor is
+  // full; the call then ends with LIMIT_REACHED.
+  void Dispatch(bool first, std::function<void()> step);
+
+  const Method& method() const { return method_; }
+  ServerCore& core() { return core_; }
+  grpc::ServerCompletionQueue& cq() { return cq_; }
+  CallContext& context() { return context_; }
+  bool completed() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return completed_;
+  }
+  // Starts the alarm; OnAlarm() follows, with false if it was cancelled.
+  void SetAlarm(absl::Time time) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  absl::Mutex mutex_;
+  grpc::Alarm alarm_ ABSL_GUARDED_BY(mutex_);
+  Completion read_{this, &Call::OnRead};
+  Completion written_{this, &Call::OnWritten};
+
+ private:
+  void OnRequested(bool ok);
+  void OnDone(bool ok);
+  void OnFinished(bool ok);
+
+  const Method& method_;
+  ServerCore& core_;
+  grpc::ServerCompletionQueue& cq_;
+  CallContext context_;
+  bool completed_ ABSL_GUARDED_BY(mutex_) = false;
+  Completion requested_{this, &Call::OnRequested};
+  Completion done_{this, &Call::OnDone};
+  Completion finished_{this, &Call::OnFinished};
+  Completion alarm_event_{this, &Call::OnAlarm};
+};
+
+}  // namespace tdp::server
+
+#endif  // SERVER_RPC_CALL_H_

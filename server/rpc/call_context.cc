@@ -1,0 +1,35 @@
+#include "server/rpc/call_context.h"
+
+#include "absl/time/clock.h"
+#include "engine/base/errors.h"
+
+namespace tdp::server {
+
+bool CallContext::cancelled() const {
+  return cancelled_.load(std::memory_order_acquire) ||
+         (deadline_ != absl::InfiniteFuture() && absl::Now() >= deadline_);
+}
+
+absl::Status CallContext::CheckAlive() const {
+  if (deadline_ != absl::InfiniteFuture() && absl::Now() >= deadline_) {
+    return DeadlineError();
+  }
+  if (cancelled_.load(std::memory_order_acquire)) {
+    return MakeError(ErrorReason::kCancelled, "the caller gave up the call");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DrainingError() {
+  return MakeError(ErrorReason::kDraining,
+                   "the daemon is shutting down and takes no new calls; try "
+                   "again when it runs again");
+}
+
+absl::Status DeadlineError() {
+  return MakeError(ErrorReason::kDeadlinePassed,
+                   "the deadline passed before the work was done; set a later "
+                   "deadline or ask for less at once");
+}
+
+}  // namespace tdp::server

@@ -1,0 +1,31 @@
+#include "server/rpc/client_stream_call.h"
+
+namespace tdp::server {
+
+void ClientStreamCallBase::Begin() {
+  const absl::Status opened = OpenSink();
+  if (!opened.ok()) return End(opened);
+  ReadMessage(read_.Start());
+}
+
+void ClientStreamCallBase::OnRead(bool ok) {
+  auto self =
+      std::static_pointer_cast<ClientStreamCallBase>(shared_from_this());
+  // The first message is new work, but it has been paid for: the caller's own
+  // flow-control window holds it.
+  Dispatch(/*first=*/false, [self, ok] {
+    const absl::Status alive = self->context().CheckAlive();
+    if (!alive.ok()) return self->End(alive);
+    if (!ok) return self->End(self->EndOfMessages());
+    const absl::Status taken = self->TakeMessage();
+    if (!taken.ok()) return self->End(taken);
+    self->ReadMessage(self->read_.Start());
+  });
+}
+
+void ClientStreamCallBase::End(const absl::Status& status) {
+  CloseSink();
+  Complete(status);
+}
+
+}  // namespace tdp::server

@@ -1,0 +1,113 @@
+#include "server/rpc/rpc_server.h"
+
+#include <pthread.h>
+
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "grpcpp/server_builder.h"
+#include "server/rpc/unknown_method_call.h"
+
+namespace tdp::server {
+
+RpcServer::RpcServer(const Options& options, Executor& executor)
+    : options_(options), core_(executor, options.default_deadline) {
+  methods_.push_back(
+      Method{"(unknown)", RunOn::kPoller, WhileDraining::kRefuse,
+             [this](const Method& method, ServerCore& core,
+                    grpc::ServerCompletionQueue& cq) -> std::shared_ptr<Call> {
+               return std::make_shared<UnknownMethodCall>(method, core, cq,
+                                                          unknown_methods_);
+             }});
+}
+
+RpcServer::~RpcServer() = default;
+
+absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
+                              std::vector<int>* ports) {
+  grpc::ServerBuilder builder;
+  std::vector<int> bound(listeners.size(), 0);
+  for (size_t i = 0; i < listeners.size(); ++i) {
+    builder.AddListeningPort(listeners[i].address, listeners[i].credentials,
+                             &bound[i]);
+  }
+  builder.SetMaxReceiveMessageSize(
+      static_cast<int>(options_.max_request_bytes));
+  // Two daemons must not share a TCP port by accident.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(
+      GRPC_ARG_MAX_CONCURRENT_STREAMS,
+      static_cast<int>(options_.max_streams_per_connection));
+  for (const auto& service : services_) builder.RegisterService(service.get());
+  builder.RegisterAsyncGenericService(&unknown_methods_);
+  for (int i = 0; i < options_.poller_count; ++i) {
+    queues_.push_back(builder.AddCompletionQueue());
+  }
+  server_ = builder.BuildAndStart();
+
+  absl::Status status;
+  for (size_t i = 0; i < listeners.size() && status.ok(); ++i) {
+    if (bound[i] == 0) {
+      status = InternalError(
+          absl::StrCat("cannot listen on ", listeners[i].address,
+                       "; it may be in use, or not allowed to this user, or "
+                       "its certificates are unusable"),
+          {{"address", listeners[i].address}});
+    }
+  }
+  if (status.ok() && server_ == nullptr) {
+    status = InternalError("gRPC could not start a server");
+  }
+  if (!status.ok()) {
+    if (server_ != nullptr) {
+      server_->Shutdown();
+      for (const auto& queue : queues_) queue->Shutdown();
+      for (const auto& queue : queues_) Poll(*queue);
+    }
+    server_.reset();
+    queues_.clear();
+    return status;
+  }
+
+  if (ports != nullptr) *ports = bound;
+  for (const auto& queue : queues_) {
+    for (const Method& method : methods_) {
+      method.new_call(method, core_, *queue)->Listen();
+    }
+  }
+  for (size_t i = 0; i < queues_.size(); ++i) {
+    pollers_.emplace_back([this, i] {
+      pthread_setname_np(pthread_self(), absl::StrCat("tdpd-poll-", i).c_str());
+      Poll(*queues_[i]);
+    });
+  }
+  return absl::OkStatus();
+}
+
+void RpcServer::BeginDrain() { core_.BeginDrain(); }
+
+bool RpcServer::WaitUntilIdle(absl::Time deadline) {
+  return core_.WaitUntilIdle(deadline);
+}
+
+void RpcServer::Shutdown() {
+  if (server_ == nullptr) return;
+  core_.BeginDrain();
+  // Returns when every call is gone, so that no call asks for its successor
+  // any more: a queue that is shut down must not be given operations.
+  server_->Shutdown(std::chrono::system_clock::now());
+  core_.WaitUntilIdle(absl::InfiniteFuture());
+  for (const auto& queue : queues_) queue->Shutdown();
+  for (std::thread& poller : pollers_) poller.join();
+  pollers_.clear();
+  server_.reset();
+  queues_.clear();
+}
+
+void RpcServer::Poll(grpc::ServerCompletionQueue& cq) {
+  void* tag = nullptr;
+  bool ok = false;
+  while (cq.Next(&tag, &ok)) static_cast<Completion*>(tag)->Run(ok);
+}
+
+}  // namespace tdp::server

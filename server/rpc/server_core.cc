@@ -1,0 +1,45 @@
+#include "server/rpc/server_core.h"
+
+#include <memory>
+#include <vector>
+
+#include "server/rpc/call.h"
+
+namespace tdp::server {
+
+void ServerCore::Enter(Call* call) {
+  absl::MutexLock lock(&mutex_);
+  active_.insert(call);
+}
+
+void ServerCore::Leave(Call* call) {
+  absl::MutexLock lock(&mutex_);
+  active_.erase(call);
+}
+
+void ServerCore::BeginDrain() {
+  draining_.store(true, std::memory_order_release);
+  std::vector<std::shared_ptr<Call>> calls;
+  {
+    absl::MutexLock lock(&mutex_);
+    // A call in the set is alive: it leaves before it is destroyed.
+    for (Call* call : active_) calls.push_back(call->shared_from_this());
+  }
+  for (const std::shared_ptr<Call>& call : calls) call->NoteDraining();
+}
+
+bool ServerCore::WaitUntilIdle(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  return mutex_.AwaitWithDeadline(
+      absl::Condition(
+          +[](absl::flat_hash_set<Call*>* active) { return active->empty(); },
+          &active_),
+      deadline);
+}
+
+size_t ServerCore::active_count() const {
+  absl::MutexLock lock(&mutex_);
+  return active_.size();
+}
+
+}  // namespace tdp::server

@@ -1,0 +1,50 @@
+// ServerCore: what all calls of a server share.
+//
+// Thread safety: all methods, from any thread.
+
+#ifndef SERVER_RPC_SERVER_CORE_H_
+#define SERVER_RPC_SERVER_CORE_H_
+
+#include <atomic>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/base/executor.h"
+
+namespace tdp::server {
+
+class Call;
+
+class ServerCore {
+ public:
+  ServerCore(Executor& executor, absl::Duration default_deadline)
+      : executor_(executor), default_deadline_(default_deadline) {}
+
+  Executor& executor() { return executor_; }
+  absl::Duration default_deadline() const { return default_deadline_; }
+  const std::atomic<bool>& draining() const { return draining_; }
+
+  // A call is under way from Enter() to Leave(), which follows its last
+  // operation on a completion queue.
+  void Enter(Call* call) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Leave(Call* call) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Sets draining() and tells every call under way.
+  void BeginDrain() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Returns whether no call is under way; waits until then or `deadline`.
+  bool WaitUntilIdle(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t active_count() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  Executor& executor_;
+  const absl::Duration default_deadline_;
+  std::atomic<bool> draining_ = false;  // set once
+  mutable absl::Mutex mutex_;
+  absl::flat_hash_set<Call*> active_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace tdp::server
+
+#endif  // SERVER_RPC_SERVER_CORE_H_

@@ -1,0 +1,90 @@
+#include "server/rpc/server_stream_call.h"
+
+namespace tdp::server {
+
+void ServerStreamCallBase::Begin() {
+  context().set_waker([weak = weak_from_this()] {
+    const std::shared_ptr<Call> call = weak.lock();
+    if (call != nullptr) {
+      static_cast<ServerStreamCallBase*>(call.get())->Wake();
+    }
+  });
+  auto self =
+      std::static_pointer_cast<ServerStreamCallBase>(shared_from_this());
+  Dispatch(/*first=*/true, [self] {
+    const absl::Status opened = self->OpenSource();
+    if (opened.ok()) {
+      self->RunStep();
+    } else {
+      self->End(opened);
+    }
+  });
+}
+
+void ServerStreamCallBase::OnWritten(bool ok) {
+  // A failed write means that the caller is gone; the event that says so may
+  // come later.
+  if (!ok) context().Cancel();
+  Continue();
+}
+
+void ServerStreamCallBase::OnAlarm(bool) {
+  {
+    absl::MutexLock lock(&mutex_);
+    parked_ = false;
+  }
+  Continue();
+}
+
+void ServerStreamCallBase::Wake() {
+  absl::MutexLock lock(&mutex_);
+  if (parked_) {
+    // Cancelling an alarm that has just gone off does nothing: its event is
+    // under way already.
+    parked_ = false;
+    alarm_.Cancel();
+  } else {
+    wake_pending_ = true;
+  }
+}
+
+void ServerStreamCallBase::Continue() {
+  auto self =
+      std::static_pointer_cast<ServerStreamCallBase>(shared_from_this());
+  Dispatch(/*first=*/false, [self] { self->RunStep(); });
+}
+
+void ServerStreamCallBase::RunStep() {
+  while (true) {
+    const absl::Status alive = context().CheckAlive();
+    if (!alive.ok()) return End(alive);
+    {
+      absl::MutexLock lock(&mutex_);
+      wake_pending_ = false;
+    }
+    const absl::StatusOr<StreamStep> step = NextStep();
+    if (!step.ok()) return End(step.status());
+    switch (step->kind) {
+      case StreamStep::Kind::kSend:
+        SendMessage(written_.Start());
+        return;
+      case StreamStep::Kind::kEnd:
+        return End(absl::OkStatus());
+      case StreamStep::Kind::kPark: {
+        absl::MutexLock lock(&mutex_);
+        if (wake_pending_) continue;
+        parked_ = true;
+        SetAlarm(step->wake_time);
+        return;
+      }
+    }
+  }
+}
+
+void ServerStreamCallBase::End(const absl::Status& status) {
+  // Before the status: a source may hold what its caller waits to see gone.
+  CloseSource();
+  Complete(status);
+}
+
+}  // namespace tdp::server

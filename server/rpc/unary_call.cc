@@ -1,0 +1,28 @@
+#include "server/rpc/unary_call.h"
+
+namespace tdp::server {
+
+void UnaryCallBase::Begin() {
+  auto self = std::static_pointer_cast<UnaryCallBase>(shared_from_this());
+  Dispatch(/*first=*/true, [self] {
+    const absl::Status alive = self->context().CheckAlive();
+    if (!alive.ok()) {
+      self->Complete(alive);
+      return;
+    }
+    self->Invoke([self](absl::Status status) { self->Complete(status); });
+  });
+}
+
+void UnaryCallBase::NoteCancelled() {
+  // The handler, if it runs, is no longer wanted and finds that out itself.
+  Complete(context().CheckAlive());
+}
+
+void UnaryCallBase::OnAlarm(bool expired) {
+  if (!expired) return;
+  context().Cancel();
+  Complete(DeadlineError());
+}
+
+}  // namespace tdp::server

@@ -1,0 +1,82 @@
+// UnaryCall: one request, one response.
+
+#ifndef SERVER_RPC_UNARY_CALL_H_
+#define SERVER_RPC_UNARY_CALL_H_
+
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "grpcpp/support/async_unary_call.h"
+#include "server/rpc/call.h"
+#include "server/rpc/reply.h"
+
+namespace tdp::server {
+
+// Everything about a unary call but its types.
+class UnaryCallBase : public Call {
+ public:
+  using Call::Call;
+
+ protected:
+  // Runs the handler; `reply` is called once it is done, maybe much later.
+  virtual void Invoke(Reply reply) = 0;
+
+ private:
+  DefaultDeadline default_deadline() const final {
+    return DefaultDeadline::kApplies;
+  }
+  void Begin() final;
+  void NoteCancelled() final;
+  void OnAlarm(bool expired) final;
+};
+
+template <typename Service, typename Request, typename Response>
+class UnaryCall final : public UnaryCallBase {
+ public:
+  using Writer = grpc::ServerAsyncResponseWriter<Response>;
+  using RequestFunction = std::function<void(
+      Service&, grpc::ServerContext*, Request*, Writer*, grpc::CompletionQueue*,
+      grpc::ServerCompletionQueue*, void*)>;
+  using Handler =
+      std::function<void(CallContext& context, const Request& request,
+                         Response* response, Reply reply)>;
+
+  // What all calls of a method share; outlives them.
+  struct Binding {
+    Service& service;
+    RequestFunction request;
+    Handler handler;
+  };
+
+  UnaryCall(const Method& method, ServerCore& core,
+            grpc::ServerCompletionQueue& cq, const Binding& binding)
+      : UnaryCallBase(method, core, cq), binding_(binding) {}
+
+ private:
+  grpc::ServerContext& server_context() override { return server_context_; }
+  void RequestCall(void* tag) override {
+    binding_.request(binding_.service, &server_context_, &request_, &writer_,
+                     &cq(), &cq(), tag);
+  }
+  void Invoke(Reply reply) override {
+    binding_.handler(context(), request_, &response_, std::move(reply));
+  }
+  void SendStatus(const grpc::Status& status, void* tag) override {
+    if (status.ok()) {
+      writer_.Finish(response_, status, tag);
+    } else {
+      writer_.FinishWithError(status, tag);
+    }
+  }
+
+  const Binding& binding_;
+  grpc::ServerContext server_context_;
+  Request request_;
+  Response response_;
+  Writer writer_{&server_context_};
+};
+
+}  // namespace tdp::server
+
+#endif  // SERVER_RPC_UNARY_CALL_H_

@@ -1,0 +1,37 @@
+#include "server/services/info_service.h"
+
+#include <cstdint>
+#include <utility>
+
+#include "engine/base/limits.h"
+#include "server/base/version.h"
+
+namespace tdp::server {
+namespace {
+
+// Limits that the engine does not report.
+constexpr std::pair<const char*, int64_t> kServerLimits[] = {
+    {"default_page_size", limits::kDefaultPageSize},
+    {"max_queued_calls", limits::kMaxQueuedCalls},
+    {"max_streams_per_connection", limits::kMaxStreamsPerConnection},
+};
+
+}  // namespace
+
+absl::Status InfoHandler::GetInfo(CallContext&, const v1::GetInfoRequest&,
+                                  v1::GetInfoResponse* response) {
+  response->set_version(kVersion);
+  response->add_api_versions("tdp.v1");
+  for (const HostCapability& capability : registry_.capabilities()) {
+    v1::Capability* out = response->add_capabilities();
+    out->set_name(capability.name);
+    out->set_available(capability.available);
+    out->set_hint(capability.hint);
+  }
+  auto& limits = *response->mutable_limits();
+  for (const auto& [name, value] : kServerLimits) limits[name] = value;
+  for (const auto& [name, value] : registry_.limits()) limits[name] = value;
+  return absl::OkStatus();
+}
+
+}  // namespace tdp::server

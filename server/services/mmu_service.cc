@@ -1,0 +1,172 @@
+#include "server/services/mmu_service.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "engine/base/errors.h"
+#include "engine/base/limits.h"
+#include "server/base/status_macros.h"
+#include "server/convert/common_convert.h"
+#include "server/convert/mmu_convert.h"
+#include "server/services/find_vm.h"
+
+namespace tdp::server {
+namespace {
+
+constexpr int kDefaultDivergences = 100;
+constexpr int kMaxDivergences = 10000;
+// An entry takes at most some 60 bytes, so a message stays below 256 KiB.
+constexpr size_t kWalkBatchEntries = 4096;
+
+// What is left of the call's time, at most the engine's default.
+WorkBudget BudgetOf(const CallContext& context) {
+  WorkBudget budget;
+  budget.time = std::clamp(context.deadline() - absl::Now(),
+                           absl::ZeroDuration(), budget.time);
+  budget.cancelled = [&context] { return context.cancelled(); };
+  return budget;
+}
+
+// Streams the entries of a range, one batch a message.
+class WalkRangeSource final : public StreamSource<v1::WalkRangeResponse> {
+ public:
+  WalkRangeSource(std::shared_ptr<Vm> vm, GfnRange range,
+                  const WalkRangeOptions& options)
+      : vm_(std::move(vm)), range_(range), options_(options) {}
+
+  absl::StatusOr<StreamStep> Next(CallContext&,
+                                  v1::WalkRangeResponse* message) override {
+    if (options_.resume_gfn >= range_.end) return StreamStep::End();
+    batch_.clear();
+    TDP_ASSIGN_OR_RETURN(
+        const Gfn next,
+        vm_->WalkRange(range_, options_, kWalkBatchEntries, batch_));
+    if (next <= options_.resume_gfn) {
+      return InternalError("a walk made no progress",
+                           {{"gfn", Hex(next.value())}});
+    }
+    options_.resume_gfn = next;
+    message->mutable_sptes()->Reserve(static_cast<int>(batch_.size()));
+    for (const SpteView& view : batch_) ToProto(view, message->add_sptes());
+    message->set_next_gfn(next.value());
+    return StreamStep::Send();
+  }
+
+ private:
+  const std::shared_ptr<Vm> vm_;
+  const GfnRange range_;
+  WalkRangeOptions options_;  // resume_gfn: how far the walk came
+  std::vector<SpteView> batch_;
+};
+
+}  // namespace
+
+absl::Status MmuHandler::MapRange(CallContext& context,
+                                  const v1::MapRangeRequest& request,
+                                  v1::MapRangeResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(
+      const GfnRange range,
+      RangeFrom("range", request.has_range(), request.range()));
+  TDP_ASSIGN_OR_RETURN(const int max_level,
+                       SmallLevelFrom("max_level", request.max_level()));
+  TDP_ASSIGN_OR_RETURN(
+      const RangeProgress progress,
+      vm->MapRange(range, max_level, request.write(), BudgetOf(context)));
+  response->set_next_gfn(progress.next_gfn.value());
+  response->set_mapped_frame_count(progress.changed);
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::ZapRange(CallContext& context,
+                                  const v1::ZapRangeRequest& request,
+                                  v1::ZapRangeResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(
+      const GfnRange range,
+      RangeFrom("range", request.has_range(), request.range()));
+  TDP_ASSIGN_OR_RETURN(const RangeProgress progress,
+                       vm->ZapRange(range, BudgetOf(context)));
+  response->set_next_gfn(progress.next_gfn.value());
+  response->set_zapped_frame_count(progress.changed);
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::ZapAll(CallContext&, const v1::ZapAllRequest& request,
+                                v1::ZapAllResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(const int root_count, vm->ZapAll(request.wait()));
+  response->set_root_count(root_count);
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::AuditRange(CallContext& context,
+                                    const v1::AuditRangeRequest& request,
+                                    v1::AuditRangeResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(
+      const GfnRange range,
+      RangeFrom("range", request.has_range(), request.range()));
+  if (request.max_divergences() < 0) {
+    return FieldError("max_divergences",
+                      absl::StrCat(request.max_divergences()), "0 or more");
+  }
+  const int max_divergences =
+      request.max_divergences() == 0
+          ? kDefaultDivergences
+          : std::min(request.max_divergences(), kMaxDivergences);
+  TDP_ASSIGN_OR_RETURN(
+      const AuditResult result,
+      vm->AuditRange(range, max_divergences, BudgetOf(context)));
+  ToProto(result, response);
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::WalkGfn(CallContext&,
+                                 const v1::WalkGfnRequest& request,
+                                 v1::WalkGfnResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(const std::vector<SpteView> path,
+                       vm->WalkGfn(Gfn(request.gfn())));
+  for (const SpteView& view : path) ToProto(view, response->add_sptes());
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::WalkFrames(CallContext&,
+                                    const v1::WalkFramesRequest& request,
+                                    v1::WalkFramesResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  if (request.gfns().empty() || request.gfns_size() > limits::kMaxWalkFrames) {
+    return FieldError("gfns", absl::StrCat(request.gfns_size(), " frames"),
+                      absl::StrCat("1 to ", limits::kMaxWalkFrames, " frames"));
+  }
+  TDP_ASSIGN_OR_RETURN(WalkFramesResult result,
+                       vm->WalkFrames(absl::MakeConstSpan(
+                           request.gfns().data(), request.gfns().size())));
+  response->mutable_raw_sptes()->Add(result.raw_sptes.begin(),
+                                     result.raw_sptes.end());
+  response->set_levels(std::move(result.levels));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<StreamSource<v1::WalkRangeResponse>>>
+MmuHandler::WalkRange(CallContext&, const v1::WalkRangeRequest& request) {
+  TDP_ASSIGN_OR_RETURN(NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(
+      const GfnRange range,
+      RangeFrom("range", request.has_range(), request.range()));
+  WalkRangeOptions options;
+  TDP_ASSIGN_OR_RETURN(
+      options.min_level,
+      LevelFrom("min_level", request.min_level(), PageLevel::k4K));
+  options.leaves_only = request.leaves_only();
+  options.present_only = request.present_only();
+  return std::make_unique<WalkRangeSource>(std::move(vm.vm), range, options);
+}
+
+}  // namespace tdp::server

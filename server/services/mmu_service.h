@@ -1,0 +1,50 @@
+// MmuService: the page tables of a VM.
+//
+// Thread safety: all methods, from any thread.
+
+#ifndef SERVER_SERVICES_MMU_SERVICE_H_
+#define SERVER_SERVICES_MMU_SERVICE_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/vm/vm_registry.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/stream.h"
+#include "tdp/v1/mmu_service.pb.h"
+
+namespace tdp::server {
+
+class MmuHandler {
+ public:
+  explicit MmuHandler(VmRegistry& registry) : registry_(registry) {}
+
+  // Long: these wait for the kernel and for other owners of entries.
+  absl::Status MapRange(CallContext& context,
+                        const v1::MapRangeRequest& request,
+                        v1::MapRangeResponse* response);
+  absl::Status ZapRange(CallContext& context,
+                        const v1::ZapRangeRequest& request,
+                        v1::ZapRangeResponse* response);
+  absl::Status ZapAll(CallContext& context, const v1::ZapAllRequest& request,
+                      v1::ZapAllResponse* response);
+  absl::Status AuditRange(CallContext& context,
+                          const v1::AuditRangeRequest& request,
+                          v1::AuditRangeResponse* response);
+  // Short: these are lock-free.
+  absl::Status WalkGfn(CallContext& context, const v1::WalkGfnRequest& request,
+                       v1::WalkGfnResponse* response);
+  absl::Status WalkFrames(CallContext& context,
+                          const v1::WalkFramesRequest& request,
+                          v1::WalkFramesResponse* response);
+  absl::StatusOr<std::unique_ptr<StreamSource<v1::WalkRangeResponse>>>
+  WalkRange(CallContext& context, const v1::WalkRangeRequest& request);
+
+ private:
+  VmRegistry& registry_;
+};
+
+}  // namespace tdp::server
+
+#endif  // SERVER_SERVICES_MMU_SERVICE_H_

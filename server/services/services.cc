@@ -1,0 +1,227 @@
+#include "server/services/services.h"
+
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "grpc/reflection/v1/reflection.grpc.pb.h"
+#include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
+#include "tdp/v1/dirty_log_service.grpc.pb.h"
+#include "tdp/v1/event_service.grpc.pb.h"
+#include "tdp/v1/guest_memory_service.grpc.pb.h"
+#include "tdp/v1/info_service.grpc.pb.h"
+#include "tdp/v1/memslot_service.grpc.pb.h"
+#include "tdp/v1/mmu_service.grpc.pb.h"
+#include "tdp/v1/stats_service.grpc.pb.h"
+#include "tdp/v1/vcpu_service.grpc.pb.h"
+#include "tdp/v1/vm_service.grpc.pb.h"
+#include "tdp/v1/working_set_service.grpc.pb.h"
+
+namespace tdp::server {
+namespace {
+
+constexpr RunOn kShort = RunOn::kPoller;
+constexpr RunOn kLong = RunOn::kExecutor;
+
+}  // namespace
+
+Services::Services(VmRegistry& registry, Executor& executor)
+    : info_(registry),
+      vm_(registry, requests_),
+      vcpu_(registry, executor),
+      memslot_(registry, requests_),
+      mmu_(registry),
+      guest_memory_(registry),
+      stats_(registry),
+      event_(registry) {}
+
+void Services::AddTo(RpcServer& server) {
+  AddInfo(server);
+  AddVm(server);
+  AddVcpu(server);
+  AddMemslot(server);
+  AddMmu(server);
+  AddGuestMemory(server);
+  AddStats(server);
+  AddEvent(server);
+  AddDirtyLog(server);
+  AddWorkingSet(server);
+  AddHealth(server);
+  AddReflection(server);
+  health_.SetServices(server.service_names());
+  reflection_.SetServices(server.service_names());
+  reflection_alpha_.SetServices(server.service_names());
+}
+
+void Services::AddInfo(RpcServer& server) {
+  using S = v1::InfoService::AsyncService;
+  S& s = server.AddService<v1::InfoService>();
+  server.Unary(s, {"InfoService.GetInfo", kShort}, &S::RequestGetInfo, &info_,
+               &InfoHandler::GetInfo);
+}
+
+void Services::AddVm(RpcServer& server) {
+  using S = v1::VmService::AsyncService;
+  S& s = server.AddService<v1::VmService>();
+  server.Unary(s, {"VmService.CreateVm", kLong}, &S::RequestCreateVm, &vm_,
+               &VmHandler::CreateVm);
+  server.Unary(s, {"VmService.GetVm", kShort}, &S::RequestGetVm, &vm_,
+               &VmHandler::GetVm);
+  server.Unary(s, {"VmService.ListVms", kShort}, &S::RequestListVms, &vm_,
+               &VmHandler::ListVms);
+  server.Unary(s, {"VmService.UpdateVm", kShort}, &S::RequestUpdateVm, &vm_,
+               &VmHandler::UpdateVm);
+  server.Unary(s, {"VmService.DeleteVm", kLong}, &S::RequestDeleteVm, &vm_,
+               &VmHandler::DeleteVm);
+  server.Unary(s, {"VmService.StartVm", kLong}, &S::RequestStartVm, &vm_,
+               &VmHandler::StartVm);
+  server.Unary(s, {"VmService.PauseVm", kLong}, &S::RequestPauseVm, &vm_,
+               &VmHandler::PauseVm);
+  server.Unary(s, {"VmService.ResumeVm", kLong}, &S::RequestResumeVm, &vm_,
+               &VmHandler::ResumeVm);
+  server.Unary(s, {"VmService.StopVm", kLong}, &S::RequestStopVm, &vm_,
+               &VmHandler::StopVm);
+}
+
+void Services::AddVcpu(RpcServer& server) {
+  using S = v1::VcpuService::AsyncService;
+  S& s = server.AddService<v1::VcpuService>();
+  server.Unary(s, {"VcpuService.LoadGuest", kLong}, &S::RequestLoadGuest,
+               &vcpu_, &VcpuHandler::LoadGuest);
+  server.Unary(s, {"VcpuService.GetVcpu", kShort}, &S::RequestGetVcpu, &vcpu_,
+               &VcpuHandler::GetVcpu);
+  server.Unary(s, {"VcpuService.ListVcpus", kShort}, &S::RequestListVcpus,
+               &vcpu_, &VcpuHandler::ListVcpus);
+  server.DeferredUnary(s, {"VcpuService.WaitVcpu", kLong}, &S::RequestWaitVcpu,
+                       &vcpu_, &VcpuHandler::WaitVcpu);
+}
+
+void Services::AddMemslot(RpcServer& server) {
+  using S = v1::MemslotService::AsyncService;
+  S& s = server.AddService<v1::MemslotService>();
+  server.Unary(s, {"MemslotService.CreateMemslot", kLong},
+               &S::RequestCreateMemslot, &memslot_,
+               &MemslotHandler::CreateMemslot);
+  server.Unary(s, {"MemslotService.GetMemslot", kShort}, &S::RequestGetMemslot,
+               &memslot_, &MemslotHandler::GetMemslot);
+  server.Unary(s, {"MemslotService.ListMemslots", kShort},
+               &S::RequestListMemslots, &memslot_,
+               &MemslotHandler::ListMemslots);
+  server.Unary(s, {"MemslotService.UpdateMemslot", kLong},
+               &S::RequestUpdateMemslot, &memslot_,
+               &MemslotHandler::UpdateMemslot);
+  server.Unary(s, {"MemslotService.DeleteMemslot", kLong},
+               &S::RequestDeleteMemslot, &memslot_,
+               &MemslotHandler::DeleteMemslot);
+}
+
+void Services::AddMmu(RpcServer& server) {
+  using S = v1::MmuService::AsyncService;
+  S& s = server.AddService<v1::MmuService>();
+  server.Unary(s, {"MmuService.MapRange", kLong}, &S::RequestMapRange, &mmu_,
+               &MmuHandler::MapRange);
+  server.Unary(s, {"MmuService.ZapRange", kLong}, &S::RequestZapRange, &mmu_,
+               &MmuHandler::ZapRange);
+  server.Unary(s, {"MmuService.ZapAll", kLong}, &S::RequestZapAll, &mmu_,
+               &MmuHandler::ZapAll);
+  server.Unary(s, {"MmuService.WalkGfn", kShort}, &S::RequestWalkGfn, &mmu_,
+               &MmuHandler::WalkGfn);
+  server.ServerStream(s, {"MmuService.WalkRange", kLong}, &S::RequestWalkRange,
+                      &mmu_, &MmuHandler::WalkRange);
+  server.Unary(s, {"MmuService.WalkFrames", kShort}, &S::RequestWalkFrames,
+               &mmu_, &MmuHandler::WalkFrames);
+  server.Unary(s, {"MmuService.AuditRange", kLong}, &S::RequestAuditRange,
+               &mmu_, &MmuHandler::AuditRange);
+  server.NotImplemented(s, "MmuService.StreamOperations",
+                        &S::RequestStreamOperations);
+  server.NotImplemented(s, "MmuService.ProtectRange", &S::RequestProtectRange);
+  server.NotImplemented(s, "MmuService.WriteProtectRange",
+                        &S::RequestWriteProtectRange);
+  server.NotImplemented(s, "MmuService.SplitHugePages",
+                        &S::RequestSplitHugePages);
+  server.NotImplemented(s, "MmuService.CollapseHugePages",
+                        &S::RequestCollapseHugePages);
+  server.NotImplemented(s, "MmuService.AgeRange", &S::RequestAgeRange);
+  server.NotImplemented(s, "MmuService.ApplyBatch", &S::RequestApplyBatch);
+}
+
+void Services::AddGuestMemory(RpcServer& server) {
+  using S = v1::GuestMemoryService::AsyncService;
+  S& s = server.AddService<v1::GuestMemoryService>();
+  server.ServerStream(s, {"GuestMemoryService.ReadGuestMemory", kLong},
+                      &S::RequestReadGuestMemory, &guest_memory_,
+                      &GuestMemoryHandler::ReadGuestMemory);
+  server.ClientStream(s, {"GuestMemoryService.WriteGuestMemory", kLong},
+                      &S::RequestWriteGuestMemory, &guest_memory_,
+                      &GuestMemoryHandler::WriteGuestMemory);
+  server.NotImplemented(s, "GuestMemoryService.DiscardRange",
+                        &S::RequestDiscardRange);
+}
+
+void Services::AddStats(RpcServer& server) {
+  using S = v1::StatsService::AsyncService;
+  S& s = server.AddService<v1::StatsService>();
+  server.Unary(s, {"StatsService.GetVmStats", kShort}, &S::RequestGetVmStats,
+               &stats_, &StatsHandler::GetVmStats);
+  server.NotImplemented(s, "StatsService.WatchVmStats",
+                        &S::RequestWatchVmStats);
+}
+
+void Services::AddEvent(RpcServer& server) {
+  using S = v1::EventService::AsyncService;
+  S& s = server.AddService<v1::EventService>();
+  server.ServerStream(s, {"EventService.WatchEvents", kShort},
+                      &S::RequestWatchEvents, &event_,
+                      &EventHandler::WatchEvents);
+  server.NotImplemented(s, "EventService.ListWaitingAccesses",
+                        &S::RequestListWaitingAccesses);
+  server.NotImplemented(s, "EventService.ResolveAccess",
+                        &S::RequestResolveAccess);
+}
+
+void Services::AddDirtyLog(RpcServer& server) {
+  using S = v1::DirtyLogService::AsyncService;
+  S& s = server.AddService<v1::DirtyLogService>();
+  server.NotImplemented(s, "DirtyLogService.CreateDirtyConsumer",
+                        &S::RequestCreateDirtyConsumer);
+  server.NotImplemented(s, "DirtyLogService.ListDirtyConsumers",
+                        &S::RequestListDirtyConsumers);
+  server.NotImplemented(s, "DirtyLogService.DeleteDirtyConsumer",
+                        &S::RequestDeleteDirtyConsumer);
+  server.NotImplemented(s, "DirtyLogService.ReadDirtyLog",
+                        &S::RequestReadDirtyLog);
+  server.NotImplemented(s, "DirtyLogService.ClearDirtyLog",
+                        &S::RequestClearDirtyLog);
+}
+
+void Services::AddWorkingSet(RpcServer& server) {
+  using S = v1::WorkingSetService::AsyncService;
+  S& s = server.AddService<v1::WorkingSetService>();
+  server.NotImplemented(s, "WorkingSetService.EstimateWorkingSet",
+                        &S::RequestEstimateWorkingSet);
+  server.NotImplemented(s, "WorkingSetService.WatchWorkingSet",
+                        &S::RequestWatchWorkingSet);
+}
+
+void Services::AddHealth(RpcServer& server) {
+  using S = grpc::health::v1::Health::AsyncService;
+  S& s = server.AddService<grpc::health::v1::Health>();
+  server.Unary(s, {"Health.Check", kShort, WhileDraining::kServe},
+               &S::RequestCheck, &health_, &HealthHandler::Check);
+  server.ServerStream(s, {"Health.Watch", kShort, WhileDraining::kServe},
+                      &S::RequestWatch, &health_, &HealthHandler::Watch);
+}
+
+void Services::AddReflection(RpcServer& server) {
+  {
+    using S = grpc::reflection::v1::ServerReflection::AsyncService;
+    S& s = server.AddService<grpc::reflection::v1::ServerReflection>();
+    server.BidiStream(s, {"ServerReflection.ServerReflectionInfo", kShort},
+                      &S::RequestServerReflectionInfo, &reflection_,
+                      &ReflectionHandler::ServerReflectionInfo);
+  }
+  using S = grpc::reflection::v1alpha::ServerReflection::AsyncService;
+  S& s = server.AddService<grpc::reflection::v1alpha::ServerReflection>();
+  server.BidiStream(s, {"ServerReflection.ServerReflectionInfo", kShort},
+                    &S::RequestServerReflectionInfo, &reflection_alpha_,
+                    &ReflectionAlphaHandler::ServerReflectionInfo);
+}
+
+}  // namespace tdp::server

@@ -1,0 +1,66 @@
+// Services: every service of the daemon, wired to an RpcServer.
+//
+// services.cc is the list of all methods and where each runs.
+
+#ifndef SERVER_SERVICES_SERVICES_H_
+#define SERVER_SERVICES_SERVICES_H_
+
+#include "engine/vm/vm_registry.h"
+#include "server/base/executor.h"
+#include "server/convert/request_cache.h"
+#include "server/rpc/rpc_server.h"
+#include "server/services/event_service.h"
+#include "server/services/guest_memory_service.h"
+#include "server/services/health_service.h"
+#include "server/services/info_service.h"
+#include "server/services/memslot_service.h"
+#include "server/services/mmu_service.h"
+#include "server/services/reflection_service.h"
+#include "server/services/stats_service.h"
+#include "server/services/vcpu_service.h"
+#include "server/services/vm_service.h"
+
+namespace tdp::server {
+
+class Services {
+ public:
+  // Both outlive the services.
+  Services(VmRegistry& registry, Executor& executor);
+  Services(const Services&) = delete;
+  Services& operator=(const Services&) = delete;
+
+  // Adds every service to `server`, which has not started and ends its calls
+  // before this object is destroyed. Once.
+  void AddTo(RpcServer& server);
+
+ private:
+  void AddInfo(RpcServer& server);
+  void AddVm(RpcServer& server);
+  void AddVcpu(RpcServer& server);
+  void AddMemslot(RpcServer& server);
+  void AddMmu(RpcServer& server);
+  void AddGuestMemory(RpcServer& server);
+  void AddStats(RpcServer& server);
+  void AddEvent(RpcServer& server);
+  void AddDirtyLog(RpcServer& server);
+  void AddWorkingSet(RpcServer& server);
+  void AddHealth(RpcServer& server);
+  void AddReflection(RpcServer& server);
+
+  RequestCache requests_;
+  InfoHandler info_;
+  VmHandler vm_;
+  VcpuHandler vcpu_;
+  MemslotHandler memslot_;
+  MmuHandler mmu_;
+  GuestMemoryHandler guest_memory_;
+  StatsHandler stats_;
+  EventHandler event_;
+  HealthHandler health_;
+  ReflectionHandler reflection_;
+  ReflectionAlphaHandler reflection_alpha_;
+};
+
+}  // namespace tdp::server
+
+#endif  // SERVER_SERVICES_SERVICES_H_
