@@ -30,20 +30,21 @@ expect() {
   fi
 }
 
-# expect_error METHOD REQUEST PATTERN...: the call must fail, and say so.
+# expect_error METHOD REQUEST CODE REASON: the call must fail so. buf shows the
+# ErrorInfo with the reason as base64 without padding.
 expect_error() {
-  local method=$1 request=$2 answer
-  shift 2
-  if answer=$(call "$method" "$request" 2>&1); then
-    echo "$method $request succeeded: $answer"
+  local answer info
+  if answer=$(call "$1" "$2" 2>&1); then
+    echo "$1 $2 succeeded: $answer"
     exit 1
   fi
-  for pattern in "$@"; do
-    if [[ ! $answer =~ $pattern ]]; then
-      echo "$method $request failed with $answer, want $pattern"
-      exit 1
-    fi
-  done
+  info=$(sed -n 's/.*"value": "\(.*\)".*/\1/p' <<<"$answer")
+  if [[ $answer != *"\"code\": \"$3\""* ||
+    $answer != *'"type": "google.rpc.ErrorInfo"'* ]] ||
+    ! (base64 -d <<<"$info==" 2>/dev/null || true) | grep -aq "$4"; then
+    echo "$1 $2 failed with $answer, want $3 and $4"
+    exit 1
+  fi
 }
 
 "$buf" curl --unix-socket "$TDPD_SOCKET" --http2-prior-knowledge \
@@ -84,8 +85,7 @@ expect tdp.v1.GuestMemoryService/WriteGuestMemory \
 expect tdp.v1.GuestMemoryService/ReadGuestMemory \
   '{"vm":"vms/curl","gpa":"4096","sizeBytes":"5"}' '"data":"aGVsbG8="'
 
-expect_error $vm/GetVm '{"name":"vms/none"}' not_found vms/none \
-  RESOURCE_NOT_FOUND
+expect_error $vm/GetVm '{"name":"vms/none"}' not_found RESOURCE_NOT_FOUND
 expect_error $mmu/MapRange \
   '{"vm":"vms/curl","range":{"startGfn":"2000","endGfn":"2001"}}' \
   out_of_range GFN_NOT_BACKED
@@ -95,7 +95,7 @@ expect_error $vm/CreateVm '{"vmId":"Not A Name","vm":{"vcpuCount":1}}' \
   invalid_argument FIELD_INVALID
 
 expect $vm/DeleteVm '{"name":"vms/curl"}' '^\{\}$'
-# The stream of a deleted VM's events is gone with it.
+# The events of a deleted VM are gone with it.
 expect_error tdp.v1.EventService/WatchEvents \
-  '{"vm":"vms/curl","startSequence":"1"}' not_found
+  '{"vm":"vms/curl","startSequence":"1"}' not_found RESOURCE_NOT_FOUND
 echo "buf curl: every call answered as it should"

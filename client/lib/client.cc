@@ -175,7 +175,9 @@ class Client::Connection {
         absl::StartsWith(status.error_message(), "failed to connect")) {
       return absl::UnavailableError(absl::StrCat(
           "cannot reach tdpd at ", address_, " (", status.error_message(),
-          "); start it, or name another with --target or TDPD_TARGET"));
+          "); start it, ",
+          absl::StartsWith(address_, "unix:") ? "" : "check the TLS flags, ",
+          "or name another with --target or TDPD_TARGET"));
     }
     return MakeCallError(status.error_code(), status.error_message(),
                          status.error_details());

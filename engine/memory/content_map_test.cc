@@ -138,7 +138,7 @@ TEST(ContentMapTest, NoFrameHasTwoClaimersAtATime) {
   std::atomic<int> failures{0};
   const auto work = [&](uint32_t seed) {
     std::mt19937 random(seed);
-    for (int i = 0; i < 50000; ++i) {
+    for (int i = 0; i < 300000; ++i) {
       uint64_t first = random() % kFrames;
       const uint64_t end = std::min(kFrames, first + 1 + random() % 3);
       const Want want = i % 4 == 0 ? Want::kAll : Want::kMissing;

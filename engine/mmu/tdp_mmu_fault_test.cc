@@ -1,4 +1,5 @@
 #include <cerrno>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -215,6 +216,77 @@ TEST_F(HandleFaultTest, AFrozenEntryIsARetryThatItsOwnerWakes) {
   EXPECT_TRUE(slot.Grants(Gfn(63), false)) << "woken after the final value";
   mapper.join();
   EXPECT_EQ(mmu().Read(MmuCounter::kFaultRetry), 1);
+}
+
+// Every kind of owner wakes whoever met its FROZEN entry.
+class OwnerTest : public TdpMmuTest {
+ protected:
+  // Runs `verb`, holds it in its first host call, lets a vCPU fault on `gfn`
+  // meanwhile, and expects that the vCPU is woken.
+  void ExpectWakes(uint64_t gfn, const std::function<void()>& verb) {
+    FakeBacking& slot = *backings_.Find(Gfn(gfn));
+    Event inside;
+    Event go_on;
+    const int64_t first = host().call_count() + 1;
+    host().set_hook([&, first](const HostCall& call) {
+      if (call.number == first) {
+        inside.Set();
+        EXPECT_TRUE(go_on.Wait());
+      }
+      return HostFailure{};
+    });
+    std::thread owner(verb);
+    ASSERT_TRUE(inside.Wait());
+    const uint64_t wakes = slot.WakeCount(Gfn(gfn));
+    EXPECT_EQ(Fault(gfn, true), FaultResult::kRetry);
+    EXPECT_EQ(slot.WakeCount(Gfn(gfn)), wakes);
+    go_on.Set();
+    EXPECT_TRUE(slot.WaitForWake(Gfn(gfn), wakes, kTestPatience));
+    owner.join();
+    host().ClearHook();
+  }
+};
+
+TEST_F(OwnerTest, AZapWakes) {
+  AddSlot(0, 2 * kBlock);
+  Start();
+  ASSERT_TRUE(Map(0, 2 * kBlock - 1).status.ok());
+  ExpectWakes(kBlock - 1, [&] { Zap(0, 1); });  // a huge leaf
+  ExpectWakes(kBlock + 9, [&] { Zap(kBlock, kBlock + 10); });
+}
+
+TEST_F(OwnerTest, AMapWakes) {
+  AddSlot(0, 2 * kBlock);
+  Start();
+  ExpectWakes(kBlock - 1, [&] { Map(0, kBlock); });  // a huge leaf
+  ExpectWakes(kBlock + 9, [&] { Map(kBlock, kBlock + 10); });
+}
+
+TEST_F(OwnerTest, AGrantOfWritesWakes) {
+  AddSlot(0, 2 * kBlock);
+  Start();
+  ASSERT_TRUE(Map(0, 2 * kBlock - 1).status.ok());
+  ExpectWakes(kBlock - 1, [&] { Fault(0, true); });  // a huge leaf
+  ExpectWakes(kBlock + 9, [&] { MapWritable(kBlock, kBlock + 10); });
+  ExpectWakes(kBlock + 20, [&] { Fault(kBlock + 20, true); });
+}
+
+TEST_F(OwnerTest, ASpuriousFaultWakes) {
+  AddSlot(0, kBlock);
+  Start();
+  ASSERT_TRUE(MapWritable(0, kBlock).status.ok());
+  ExpectWakes(kBlock - 1, [&] { Fault(0, false); });
+}
+
+TEST_F(OwnerTest, ASplitWakesEveryFrameOfTheLeaf) {
+  const uint64_t giant = FramesPerEntry(PageLevel::k1G);
+  FakeBacking& slot = AddSlot(0, giant);
+  Start();
+  InstallGiantLeaf(slot, Gfn(0), /*writable=*/true);
+  const uint64_t wakes = slot.WakeCount(Gfn(giant - 1));
+  ASSERT_TRUE(TdpMmuPeer::Split(mmu(), Gfn(5)).ok());
+  EXPECT_GT(slot.WakeCount(Gfn(giant - 1)), wakes);
+  EXPECT_EQ(Leaves(PageLevel::k2M), 512);
 }
 
 TEST_F(HandleFaultTest, OneFrameFaultedByManyIsFixedExactlyOnce) {

@@ -201,6 +201,30 @@ TEST_F(MapRangeTest, AnEmptyTableGivesWayToAHugeLeaf) {
   EXPECT_EQ(mmu().retired_table_count(), 0);
 }
 
+TEST_F(MapRangeTest, AReplacedTableIsFrozenForWhoeverIsStillInIt) {
+  AddSlot(0, kBlock);
+  Start();
+  ASSERT_TRUE(Map(3, 4).status.ok());
+  ASSERT_TRUE(Zap(3, 4).status.ok());
+  ExpectTableFrozenBy(3,
+                      [&] { EXPECT_TRUE(MapWritable(0, kBlock).status.ok()); });
+  EXPECT_EQ(Leaves(PageLevel::k2M), 1);
+}
+
+TEST_F(MapRangeTest, AnOwnerInAnEmptyTableKeepsTheTable) {
+  AddSlot(0, kBlock);
+  Start();
+  ASSERT_TRUE(Map(3, 4).status.ok());
+  ASSERT_TRUE(Zap(3, 4).status.ok());
+  {
+    TdpMmuPeer::Owner owner(mmu(), Gfn(511));
+    const MmuProgress progress = mmu().MapRange(
+        Frames(0, kBlock - 1), {.write = true}, [] { return false; });
+    EXPECT_TRUE(progress.status.ok());
+  }
+  EXPECT_EQ(Leaves(PageLevel::k4K), static_cast<int64_t>(kBlock - 1));
+}
+
 TEST_F(MapRangeTest, ATableInUseKeepsTheBlockSmall) {
   AddSlot(0, kBlock);
   Start();

@@ -26,6 +26,7 @@ class TdpMmuRaceTest : public TdpMmuTest {
   void RunWithoutThreadsFirst(const std::vector<Work>& works, int turns) {
     for (size_t i = 0; i < works.size(); ++i) works[i](kSeed + i, turns / 20);
     ExpectConsistent(HostMustBe::kEqual);
+    SlowHost();
     std::vector<std::thread> threads;
     for (size_t i = 0; i < works.size(); ++i) {
       threads.emplace_back(works[i], kSeed + i, turns);

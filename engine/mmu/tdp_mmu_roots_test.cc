@@ -117,6 +117,14 @@ TEST_F(ZapAllTest, WorksAtTheTableLimit) {
   EXPECT_TRUE(Map(0, kBlock).status.ok());
 }
 
+TEST_F(ZapAllTest, UnlinkedTablesAreFrozenForWhoeverIsStillInThem) {
+  AddSlot(0, kBlock);
+  Start();
+  ASSERT_TRUE(Map(3, 4).status.ok());
+  ExpectTableFrozenBy(3, [&] { ZapAll(); });
+  ExpectTableFrozenBy(3, [&] { ZapAll(); });  // the root itself
+}
+
 TEST_F(ZapAllTest, AMapInItsHostCallIsZappedWithItsRoot) {
   FakeBacking& slot = AddSlot(0, 64);
   Start();
@@ -205,6 +213,7 @@ TEST_F(ZapAllTest, RacesWithFaultsAndLosesNoWakeup) {
   AddSlot(100, kBlock / 2);
   AddSlot(100 + kBlock / 2, kFrames, PageLevel::k2M);
   Start();
+  SlowHost();
   std::atomic<bool> stop{false};
   const auto touch = [&](uint64_t seed, int touches) {
     FakeVcpu vcpu(mmu(), backings_);

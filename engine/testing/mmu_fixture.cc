@@ -1,7 +1,11 @@
 #include "engine/testing/mmu_fixture.h"
 
-#include <map>
+#include <sched.h>
 
+#include <map>
+#include <thread>
+
+#include "engine/testing/event.h"
 #include "engine/testing/tree_check.h"
 
 namespace tdp::testing {
@@ -66,6 +70,32 @@ void TdpMmuTest::InstallGiantLeaf(FakeBacking& slot, Gfn gfn, bool writable) {
                       .host_writable = slot.writable(),
                       .accessed = true},
                      PageLevel::k1G));
+}
+
+void TdpMmuTest::ExpectTableFrozenBy(uint64_t gfn,
+                                     const std::function<void()>& unlink) {
+  Event inside;
+  Event unlinked;
+  std::thread reader([&] {
+    RcuReadGuard rcu(rcu_);
+    PageTable* table = TdpMmuPeer::LastTable(*mmu_, Gfn(gfn));
+    inside.Set();
+    EXPECT_TRUE(unlinked.Wait());
+    for (int i = 0; i < kEntriesPerTable; ++i) {
+      ASSERT_THAT(ReadSpte(table->EntryAt(i)), IsFrozenEntry()) << i;
+    }
+  });
+  EXPECT_TRUE(inside.Wait());
+  unlink();
+  unlinked.Set();
+  reader.join();
+}
+
+void TdpMmuTest::SlowHost() {
+  host().set_hook([](const HostCall& call) {
+    for (int64_t i = 0; i <= call.number % 3; ++i) sched_yield();
+    return HostFailure{};
+  });
 }
 
 int64_t TdpMmuTest::Leaves(PageLevel level) {

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -63,6 +64,12 @@ class TdpMmuTest : public ::testing::Test {
   std::vector<AuditFinding> Audit();
   // REQUIRES: no other thread is at work.
   void ExpectConsistent(HostMustBe host_must_be);
+  // Runs `unlink` while a reader is inside the table that maps a frame, and
+  // expects that the reader finds every entry of it FROZEN afterwards, so that
+  // nobody who came too late can use the table.
+  void ExpectTableFrozenBy(uint64_t gfn, const std::function<void()>& unlink);
+  // Makes owners keep their entries FROZEN for longer.
+  void SlowHost();
   // The tests in which the host drops mappings say so.
   void AllowStricterHost() { host_at_end_ = HostMustBe::kEqualOrStricter; }
 

@@ -41,6 +41,16 @@ void TdpMmuPeer::InstallLeaf(TdpMmu& mmu, Gfn gfn, PageLevel level, Spte leaf) {
   mmu.CommitRun(run, [&](int) { return leaf; });
 }
 
+PageTable* TdpMmuPeer::LastTable(const TdpMmu& mmu, Gfn gfn) {
+  const TdpTree tree = mmu.Roots().valid().tree();
+  PageTable* table = tree.root;
+  for (PageLevel level = tree.level;; level = ChildLevel(level)) {
+    const Spte spte = ReadSpte(table->EntryAt(IndexIn(gfn, level)));
+    if (!spte.IsTable(level)) return table;
+    table = TableOf(spte);
+  }
+}
+
 TdpMmuPeer::Owner::Owner(TdpMmu& mmu, Gfn gfn) : mmu_(mmu) {
   RcuReadGuard rcu(mmu_.rcu_);
   LastEntry last = FindLastEntry(mmu_.Roots().valid().tree(), gfn);

@@ -24,6 +24,10 @@ class TdpMmuPeer {
   // REQUIRES: no other thread uses the object; nothing is mapped there.
   static void InstallLeaf(TdpMmu& mmu, Gfn gfn, PageLevel level, Spte leaf);
 
+  // The table that holds the last entry on the path to a frame in the valid
+  // root. REQUIRES: an RCU read section.
+  static PageTable* LastTable(const TdpMmu& mmu, Gfn gfn);
+
   // Makes the caller the owner of the last entry on the path to a frame of the
   // valid root, and lets it go. The caller wakes the sleepers.
   // REQUIRES: the entry is not FROZEN.

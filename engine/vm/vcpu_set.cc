@@ -291,6 +291,9 @@ void VcpuSet::Eject(Memslot& memslot, const FaultEvent& event,
       TDP_CHECK(refused.ok(), "a window page can be refused");
       vcpu->refused_in = &memslot;
       vcpu->refused_gfn = event.gfn;
+      // Awake now, so the signal is safe. Some accesses (the real-mode vector
+      // table) are tried again inside the kernel until one comes.
+      vcpu->runner->Kick();
       return;
     }
   }

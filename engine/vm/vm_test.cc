@@ -172,6 +172,71 @@ TEST_F(KvmVmTest, LongModeCodeRunsOnEveryVcpuWithItsIndex) {
   EXPECT_EQ(vm.GetVcpu(1)->console, "1");
 }
 
+// Accesses that KVM's emulator cannot take back or make half: each waits for a
+// client and is made exactly once.
+TEST_F(KvmVmTest, EveryKindOfAccessThatWaitsIsMadeOnce) {
+  Vm& vm = CreateVm(HypervisorKind::kKvm, 1);
+  AddMemslot(vm, "code", 0, 16);
+  AddMemslot(vm, "data", 16, 16, {.fault_policy = FaultPolicy::kWait});
+  // mov ax, 0x1000; mov ds, ax; mov es, ax; mov ss, ax; mov sp, 0x2002
+  // inc byte [0]; lock inc byte [0x1000]; push 0x55aa; mov di, 0x3000;
+  // mov cx, 4; mov al, 7; rep stosb; mov al, [0x4000]; add al, 5;
+  // mov [0x5000], al; hlt
+  const std::string code(
+      "\xb8\x00\x10\x8e\xd8\x8e\xc0\x8e\xd0\xbc\x02\x20"
+      "\xfe\x06\x00\x00\xf0\xfe\x06\x00\x10\x68\xaa\x55\xbf\x00\x30"
+      "\xb9\x04\x00\xb0\x07\xf3\xaa\xa0\x00\x40\x04\x05"
+      "\xa2\x00\x50\xf4",
+      43);
+  ASSERT_OK(
+      vm.LoadGuest(0, CodeGuestConfig{code, Gpa(0x1000), CodeMode::kReal}));
+  ASSERT_OK(vm.WriteMemory(Gpa(0x14000), "\x20"));
+  ASSERT_OK(vm.Start().status());
+  for (uint64_t frame = 16; frame < 22; ++frame) {
+    EXPECT_EQ(AwaitWaiting(vm, 0).gfn, Gfn(frame));
+    ASSERT_OK(vm.MapRange({Gfn(frame), Gfn(frame + 1)}, 0, true, {}).status());
+  }
+  AwaitState(vm, VmState::kStopped);
+  EXPECT_EQ(*vm.ReadMemory(Gpa(0x10000), 1), "\x01");
+  EXPECT_EQ(*vm.ReadMemory(Gpa(0x11000), 1), "\x01");
+  EXPECT_EQ(*vm.ReadMemory(Gpa(0x12000), 2), "\xaa\x55");
+  EXPECT_EQ(*vm.ReadMemory(Gpa(0x13000), 5), std::string("\7\7\7\7\0", 5));
+  EXPECT_EQ(*vm.ReadMemory(Gpa(0x15000), 1), "\x25");
+  EXPECT_EQ(vm.GetVcpu(0)->exit_reason, "HLT");
+}
+
+TEST_F(KvmVmTest, FetchThatWaitsGoesOnWhenTheCodeIsMapped) {
+  Vm& vm = CreateVm(HypervisorKind::kKvm, 1);
+  AddMemslot(vm, "ram", 0, 16, {.fault_policy = FaultPolicy::kWait});
+  ASSERT_OK(
+      vm.LoadGuest(0, CodeGuestConfig{"\xf4", Gpa(0x1000), CodeMode::kReal}));
+  ASSERT_OK(vm.Start().status());
+  EXPECT_EQ(AwaitWaiting(vm, 0).gfn, Gfn(1));
+  EXPECT_FALSE(AwaitWaiting(vm, 0).access.write);
+  ASSERT_OK(vm.MapRange({Gfn(1), Gfn(2)}, 0, false, {}).status());
+  AwaitState(vm, VmState::kStopped);
+  EXPECT_EQ(vm.GetVcpu(0)->exit_reason, "HLT");
+}
+
+TEST_F(KvmVmTest, VectorTableThatIsNotMappedWaitsWithoutSpinning) {
+  Vm& vm = CreateVm(HypervisorKind::kKvm, 1);
+  AddMemslot(vm, "vectors", 0, 1, {.fault_policy = FaultPolicy::kWait});
+  AddMemslot(vm, "ram", 1, 15);
+  // int 3 with the vector table in a frame that waits.
+  ASSERT_OK(
+      vm.LoadGuest(0, CodeGuestConfig{"\xcc", Gpa(0x1000), CodeMode::kReal}));
+  ASSERT_OK(vm.WriteMemory(Gpa(12), std::string("\x00\x20\x00\x00", 4)));
+  ASSERT_OK(vm.WriteMemory(Gpa(0x2000), "\xf4"));
+  ASSERT_OK(vm.Start().status());
+  EXPECT_EQ(AwaitWaiting(vm, 0).gfn, Gfn(0));
+  ASSERT_OK(vm.Pause().status());
+  ASSERT_OK(vm.Resume().status());
+  MapAll(vm, {Gfn(0), Gfn(1)}, true);
+  AwaitState(vm, VmState::kStopped);
+  EXPECT_EQ(vm.GetVcpu(0)->exit_reason, "HLT");
+  EXPECT_EQ(vm.GetVcpu(0)->instruction_pointer, 0x2001u);
+}
+
 class KvmElfTest : public KvmVmTest {
  protected:
   void SetUp() override {
