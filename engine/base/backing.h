@@ -26,8 +26,9 @@ namespace tdp {
 enum class HostProtection { kReadOnly, kReadWrite };
 
 // What became of a host call: the first `done_frames` frames of the run are in
-// the new state, the rest as before. `error` is 0 if the run is done, else an
-// errno.
+// the new state. `error` is 0 if the run is done, else an errno; then Map() has
+// left the rest as it was, Unmap() may have removed some of it, and Protect()
+// may have changed some of it.
 struct HostCallResult {
   uint64_t done_frames = 0;
   int error = 0;

@@ -1,5 +1,6 @@
 #include "engine/base/errors.h"
 
+#include <cerrno>
 #include <cstring>
 
 #include "absl/strings/cord.h"
@@ -202,6 +203,16 @@ absl::Status HostCallError(absl::string_view call, int error_number) {
       absl::StrFormat("%s: %s (errno %d)", call, strerror(error_number),
                       error_number),
       {{"call", std::string(call)}, {"errno", absl::StrCat(error_number)}});
+}
+
+absl::Status HostMapError(Gfn gfn, int error_number) {
+  if (error_number != ENOMEM) {
+    return HostCallError("ioctl(UFFDIO_CONTINUE)", error_number);
+  }
+  return MakeError(ErrorReason::kHostMemoryExhausted,
+                   absl::StrCat("the host has no memory left to map frame ",
+                                Hex(gfn.value()), "; free memory on it"),
+                   {{"gfn", Hex(gfn.value())}});
 }
 
 }  // namespace tdp

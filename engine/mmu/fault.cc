@@ -68,8 +68,8 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
           return CountFault(fast);
         }
         if (content_lost && ++content_retries > kMaxContentRetries) {
-          return CountFault({FaultResult::kFailed,
-                             HostCallError("ioctl(UFFDIO_CONTINUE)", EFAULT)});
+          return CountFault(
+              {FaultResult::kFailed, HostMapError(fault.gfn, EFAULT)});
         }
         want = frame;
         break;
@@ -103,8 +103,7 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
         if (step.host_errno != EFAULT ||
             ++content_retries > kMaxContentRetries) {
           return CountFault(
-              {FaultResult::kFailed,
-               HostCallError("serving a guest fault", step.host_errno)});
+              {FaultResult::kFailed, HostMapError(fault.gfn, step.host_errno)});
         }
         break;
     }
@@ -157,8 +156,7 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
       return slow;
     }
     if (host.error != 0) {
-      return {FaultResult::kFailed,
-              HostCallError("ioctl(UFFDIO_CONTINUE)", host.error)};
+      return {FaultResult::kFailed, HostMapError(fault.gfn, host.error)};
     }
     return {FaultResult::kSpurious, absl::OkStatus()};
   }

@@ -20,16 +20,6 @@ absl::Status ChangingError(Gfn gfn) {
       {{"gfn", Hex(gfn.value())}});
 }
 
-absl::Status MapError(Gfn gfn, int error) {
-  if (error == ENOMEM) {
-    return MakeError(ErrorReason::kHostMemoryExhausted,
-                     absl::StrCat("the host has no memory left to map frame ",
-                                  Hex(gfn.value()), "; free memory on it"),
-                     {{"gfn", Hex(gfn.value())}});
-  }
-  return HostCallError("ioctl(UFFDIO_CONTINUE)", error);
-}
-
 // The frames of `range` that lie in the 2 MiB block of its first frame.
 GfnRange FirstBlock(GfnRange range) {
   const Gfn block_end =
@@ -312,7 +302,7 @@ absl::Status TdpMmu::MapPiece(Backing& backing, GfnRange want, MapIntent intent,
       case StepResult::kHostFailed:
         if (step.host_errno != EFAULT ||
             ++content_retries > kMaxContentRetries) {
-          return MapError(want.start, step.host_errno);
+          return HostMapError(want.start, step.host_errno);
         }
         content_ready = false;
         break;

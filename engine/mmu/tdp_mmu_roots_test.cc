@@ -125,6 +125,24 @@ TEST_F(ZapAllTest, UnlinkedTablesAreFrozenForWhoeverIsStillInThem) {
   ExpectTableFrozenBy(3, [&] { ZapAll(); });  // the root itself
 }
 
+TEST_F(ZapAllTest, ARootStaysValidWhileAnInstallerHoldsTheLock) {
+  Start();
+  Event done;
+  std::thread invalidator;
+  {
+    MmuReadGuard installing(TdpMmuPeer::Lock(mmu()));
+    invalidator = std::thread([&] {
+      EXPECT_TRUE(mmu().InvalidateRoots().ok());
+      done.Set();
+    });
+    EXPECT_FALSE(done.Wait(absl::Milliseconds(50)));
+    EXPECT_EQ(TdpMmuPeer::Roots(mmu()).size(), 1u);
+  }
+  EXPECT_TRUE(done.Wait());
+  invalidator.join();
+  EXPECT_EQ(TdpMmuPeer::Roots(mmu()).size(), 2u);
+}
+
 TEST_F(ZapAllTest, AMapInItsHostCallIsZappedWithItsRoot) {
   FakeBacking& slot = AddSlot(0, 64);
   Start();

@@ -564,29 +564,47 @@ TEST_P(RpcServerTest, AsksAParkedStreamAgainWhenItsTimeHasCome) {
   EXPECT_EQ(asked, 4);
 }
 
-// A client that goes away: before the first message, while the stream is
-// parked, and after each of the first messages.
+// A client that goes away: while the stream is parked without a message, and
+// after each of the first messages.
 TEST_P(RpcServerTest, LetsGoOfACancelledStreamAtEveryPoint) {
+  std::atomic<int> wanted = 0;
+  std::atomic<int> sent = 0;
+  handlers_.on_event =
+      [&](CallContext&,
+          v1::WatchEventsResponse*) -> absl::StatusOr<StreamStep> {
+    if (sent == wanted) return StreamStep::Park();
+    ++sent;
+    return StreamStep::Send();
+  };
+  Start();
   for (int messages = 0; messages < 6; ++messages) {
     SCOPED_TRACE(messages);
-    std::atomic<int> sent = 0;
-    handlers_.on_event =
-        [&](CallContext&,
-            v1::WatchEventsResponse*) -> absl::StatusOr<StreamStep> {
-      if (sent == messages) return StreamStep::Park();
-      ++sent;
-      return StreamStep::Send();
-    };
-    if (server_ == nullptr) Start();
+    wanted = messages;
+    sent = 0;
     grpc::ClientContext context;
     auto stream = events_->WatchEvents(&context, v1::WatchEventsRequest());
     v1::WatchEventsResponse message;
     for (int i = 0; i < messages; ++i) ASSERT_TRUE(stream->Read(&message));
+    while (handlers_.alive == 0) absl::SleepFor(absl::Milliseconds(1));
     context.TryCancel();
     EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
     server_->WaitUntilIdle(absl::InfiniteFuture());
-    AwaitNoneAlive();
+    EXPECT_EQ(handlers_.alive, 0);
   }
+}
+
+TEST_P(RpcServerTest, LetsGoOfStreamsThatAreCancelledAtAnyMoment) {
+  handlers_.on_event = [&](CallContext&, v1::WatchEventsResponse*)
+      -> absl::StatusOr<StreamStep> { return StreamStep::Send(); };
+  Start();
+  for (int i = 0; i < 200; ++i) {
+    grpc::ClientContext context;
+    auto stream = events_->WatchEvents(&context, v1::WatchEventsRequest());
+    absl::SleepFor(absl::Microseconds(7 * i));
+    context.TryCancel();
+    EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  EXPECT_TRUE(CallShort().ok());
 }
 
 TEST_P(RpcServerTest, HoldsBackTheStreamOfASlowReader) {
