@@ -10,25 +10,24 @@ namespace tdp {
 FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
   PinResult found = backings_.Pin(fault.gfn, PinMode::kMap);
   if (!found.pin) {
-    return CountFault(
-        {found.changing ? FaultResult::kChanging : FaultResult::kUnbacked,
-         absl::OkStatus()});
+    return {found.changing ? FaultResult::kChanging : FaultResult::kUnbacked,
+            absl::OkStatus()};
   }
   Backing& backing = *found.pin;
   if (fault.write && !backing.writable()) {
-    return CountFault({FaultResult::kForbidden, absl::OkStatus()});
+    return {FaultResult::kForbidden, absl::OkStatus()};
   }
   bool content_lost = false;
   if (FaultOutcome fast = TryFastFault(fault, backing, &content_lost);
       fast.result != FaultResult::kRetry) {
-    return CountFault(fast);
+    return fast;
   }
 
   if (!fault.may_install) {
     RcuReadGuard rcu(rcu_);
     const Spte spte = FindLastEntry(Roots().valid().tree(), fault.gfn).spte;
     if (!spte.IsPresent() && !spte.IsFrozen()) {
-      return CountFault({FaultResult::kForbidden, absl::OkStatus()});
+      return {FaultResult::kForbidden, absl::OkStatus()};
     }
   }
 
@@ -42,11 +41,12 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
   const MapIntent intent = {
       .max_level = want == frame ? PageLevel::k4K : PageLevel::k2M,
       .needed = {.read = true, .write = fault.write},
-      .make_writable = backing.writable()};
+      .make_writable = backing.writable(),
+      .for_fault = true};
   PageTableCache cache(pool_);
   for (int content_retries = 0;;) {
     if (absl::Status s = backing.LoadContent(want); !s.ok()) {
-      if (want == frame) return CountFault({FaultResult::kFailed, s});
+      if (want == frame) return {FaultResult::kFailed, s};
       // What its neighbours lack is no concern of this frame.
       want = frame;
       continue;
@@ -54,22 +54,22 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
     const MapStep step = MapOnce(backing, want, intent, cache);
     switch (step.result) {
       case StepResult::kMapped:
-        return CountFault({FaultResult::kFixed, absl::OkStatus()});
+        return {FaultResult::kFixed, absl::OkStatus()};
       case StepResult::kWriteGranted:
-        return CountFault({FaultResult::kWriteProtected, absl::OkStatus()});
+        return {FaultResult::kWriteProtected, absl::OkStatus()};
       case StepResult::kFrozen:
         // The owner wakes the vCPU when it is done.
-        return CountFault({FaultResult::kRetry, absl::OkStatus()});
+        CountFault(FaultResult::kRetry);
+        return {FaultResult::kRetry, absl::OkStatus()};
       case StepResult::kNothingToDo:
         // Another thread was faster, or a limit stands: look as it is now.
         content_lost = false;
         if (FaultOutcome fast = TryFastFault(fault, backing, &content_lost);
             fast.result != FaultResult::kRetry) {
-          return CountFault(fast);
+          return fast;
         }
         if (content_lost && ++content_retries > kMaxContentRetries) {
-          return CountFault(
-              {FaultResult::kFailed, HostMapError(fault.gfn, EFAULT)});
+          return {FaultResult::kFailed, HostMapError(fault.gfn, EFAULT)};
         }
         want = frame;
         break;
@@ -80,19 +80,19 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
         break;
       case StepResult::kInvalidRootHeld:
         if (absl::Status s = ZapInInvalidRoots(want); !s.ok()) {
-          return CountFault({FaultResult::kFailed, s});
+          return {FaultResult::kFailed, s};
         }
         break;
       case StepResult::kNeedsTable: {
         const int levels = static_cast<int>(root_level_) - 1;
         if (absl::Status s = cache.TopUp(levels); !s.ok()) {
-          return CountFault({FaultResult::kFailed, s});
+          return {FaultResult::kFailed, s};
         }
         break;
       }
       case StepResult::kNeedsSplit:
         if (absl::Status s = SplitInValidRoot(fault.gfn); !s.ok()) {
-          return CountFault({FaultResult::kFailed, s});
+          return {FaultResult::kFailed, s};
         }
         break;
       case StepResult::kHostFailed:
@@ -102,8 +102,8 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
         }
         if (step.host_errno != EFAULT ||
             ++content_retries > kMaxContentRetries) {
-          return CountFault(
-              {FaultResult::kFailed, HostMapError(fault.gfn, step.host_errno)});
+          return {FaultResult::kFailed,
+                  HostMapError(fault.gfn, step.host_errno)};
         }
         break;
     }
@@ -149,6 +149,7 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
                                      : HostProtection::kReadOnly);
     const GfnRange range = run.range();
     CommitRun(run, [&](int) { return old; });
+    if (host.error == 0) CountFault(FaultResult::kSpurious);
     backing.Wake(range);
     // EFAULT: the frame lost its page; the slow path loads it again.
     if (host.error == EFAULT) {
@@ -173,13 +174,16 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
   CommitRun(run, [&](int) {
     return unmapped ? Spte::NonPresent() : old.WithWrite();
   });
+  if (host.error == 0) CountFault(FaultResult::kWriteProtected);
   backing.Wake(range);
   if (host.error != 0) return slow;
   return {FaultResult::kWriteProtected, absl::OkStatus()};
 }
 
-FaultOutcome TdpMmu::CountFault(FaultOutcome outcome) {
-  switch (outcome.result) {
+// Counts a fault. Before its vCPU is woken: who sees the guest go on finds the
+// fault counted.
+void TdpMmu::CountFault(FaultResult result) {
+  switch (result) {
     case FaultResult::kFixed:
       counters_.Add(MmuCounter::kFaultFixed, 1);
       break;
@@ -195,7 +199,6 @@ FaultOutcome TdpMmu::CountFault(FaultOutcome outcome) {
     default:
       break;
   }
-  return outcome;
 }
 
 }  // namespace tdp

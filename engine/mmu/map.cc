@@ -196,6 +196,9 @@ TdpMmu::MapStep TdpMmu::CommitMap(Backing& backing, const MapIntent& intent,
     return rest_unmapped || replaced != nullptr ? Spte::NonPresent() : old;
   });
   if (replaced != nullptr) pool_.Retire(replaced);
+  if (intent.for_fault && host.error == 0) {
+    CountFault(maps ? FaultResult::kFixed : FaultResult::kWriteProtected);
+  }
   backing.Wake(range);
   // Retired tables are bounded; this thread owns nothing now.
   if (replaced != nullptr && rcu_.OverLimit()) rcu_.WaitUntilUnderLimit();
@@ -327,7 +330,8 @@ MmuProgress TdpMmu::MapRange(GfnRange range, const MapOptions& options,
     const bool write = options.write && found.pin->writable();
     const MapIntent intent = {.max_level = options.max_level,
                               .needed = {.read = true, .write = write},
-                              .make_writable = write};
+                              .make_writable = write,
+                              .for_fault = false};
     const GfnRange piece = FirstBlock(
         GfnRange{progress.next_gfn, range.end}.Intersect(found.pin->range()));
     progress.status =

@@ -129,7 +129,7 @@ class TdpMmu {
 
   // Serves a guest fault. The vCPU is awake afterwards (or will be, by the
   // owner that kRetry speaks of), except after kUnbacked, kChanging, kForbidden
-  // and kFailed: then nothing has changed and the caller decides.
+  // and kFailed: then the access is not granted, and the caller decides.
   FaultOutcome HandleFault(const PageFault& fault);
 
   // Maps every frame of `range`, as a fault on each would. Every frame must be
@@ -193,6 +193,7 @@ class TdpMmu {
     PageLevel max_level;
     Access needed;       // nothing to do where the entry permits this
     bool make_writable;  // new leaves get W
+    bool for_fault;      // count what was done as a fault
   };
   struct MapPlan {
     HostAction action = HostAction::kNone;
@@ -277,7 +278,7 @@ class TdpMmu {
   // `content_lost` is set if the frame must be loaded again.
   FaultOutcome TryFastFault(const PageFault& fault, Backing& backing,
                             bool* content_lost);
-  FaultOutcome CountFault(FaultOutcome outcome);
+  void CountFault(FaultResult result);
 
   // zap.cc
   MmuProgress ZapLeaves(int64_t root_id, GfnRange range, StopCheck stop);
