@@ -25,9 +25,6 @@ namespace {
 
 constexpr int kPollerCount = 2;
 constexpr int kExecutorThreadCount = 8;
-// Bulk work gives way to the threads that answer short calls, but keeps a
-// tenth of a busy CPU: it may own frozen entries that guests wait for.
-constexpr int kExecutorNice = 10;
 
 absl::Status OptionError(absl::string_view message) {
   return MakeError(ErrorReason::kFieldInvalid, message);
@@ -187,8 +184,7 @@ absl::Status Daemon::Serve(const DaemonOptions& options) {
   }
   executor_ = std::make_unique<Executor>(
       Executor::Options{.thread_count = kExecutorThreadCount,
-                        .max_queued = limits::kMaxQueuedCalls,
-                        .nice_increment = kExecutorNice});
+                        .max_queued = limits::kMaxQueuedCalls});
   services_ = std::make_unique<Services>(*registry_, *executor_);
   server_ = std::make_unique<RpcServer>(
       RpcServer::Options{.poller_count = kPollerCount}, *executor_);

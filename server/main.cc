@@ -33,8 +33,8 @@ ABSL_FLAG(std::string, hypervisor, "auto",
 ABSL_FLAG(std::string, image_dir, "",
           "Folder that memslot sources and ELF guests are read from. Empty: "
           "there are none.");
-ABSL_FLAG(int64_t, max_vms, tdp::limits::kMaxVms,
-          "How many VMs may exist at a time.");
+ABSL_FLAG(int64_t, max_vms, 64,
+          "How many VMs may exist at a time; 0 for the most, which is 256.");
 ABSL_FLAG(bool, insecure_loopback, false,
           "Let TCP addresses of the loopback interface go without TLS. Every "
           "user of this machine can then use the daemon.");

@@ -96,7 +96,11 @@ int RunAction(const Action& action, const GlobalOptions& options, Io io) {
   Session session(**client, form, io);
   const absl::Status status = action(session);
   io.out.flush();
-  if (status.ok()) return session.exit_code();
+  if (status.ok()) {
+    if (io.out.good()) return session.exit_code();
+    io.err << "tdpctl: the output could not be written\n";
+    return kExitError;
+  }
   if (options.json) {
     io.err << ErrorJson(status) << "\n";
   } else {

@@ -10,7 +10,7 @@
 
 namespace tdp::limits {
 
-inline constexpr int64_t kMaxVms = 64;
+inline constexpr int64_t kMaxVms = 256;
 inline constexpr int64_t kMaxVcpusPerVm = 64;
 // KVM takes 32,764 slots; each of ours costs a userfaultfd and two mappings.
 inline constexpr int64_t kMaxMemslotsPerVm = 1024;
@@ -33,6 +33,7 @@ inline constexpr int64_t kMaxKeptEvents = 8192;
 inline constexpr int64_t kMaxRequestIds = 1024;
 inline constexpr int64_t kDefaultPageSize = 50;
 inline constexpr int64_t kMaxPageSize = 1000;
+inline constexpr int64_t kMaxDivergences = 1000;
 // Tables unlinked but not yet past a grace period, process-wide.
 inline constexpr int64_t kMaxRetiredBytes = int64_t{64} << 20;
 // Frames that one host call covers at most.

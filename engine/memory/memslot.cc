@@ -23,7 +23,8 @@ constexpr size_t kEventsPerRead = 64;
 FaultEvent FaultEventOf(const uffd_msg& message, Hva window, Gfn base_gfn) {
   const auto& fault = message.arg.pagefault;
   FaultEvent event;
-  event.gfn = base_gfn + ((Hva(fault.address) - window) >> kPageShift);
+  event.index = (Hva(fault.address) - window) >> kPageShift;
+  event.gfn = base_gfn + event.index;
   event.write = (fault.flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0;
   event.write_protect = (fault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
   event.minor = (fault.flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0;

@@ -64,6 +64,9 @@ struct MemslotOptions {
 
 // A thread sleeps because it touched a frame that the window does not grant.
 struct FaultEvent {
+  // The frame, counted from the start of the memslot. `gfn` is where it lay
+  // when the event was read: the memslot may have moved since.
+  uint64_t index = 0;
   Gfn gfn;
   bool write = false;
   bool write_protect = false;  // the frame is mapped, but write-protected
@@ -148,6 +151,15 @@ class Memslot final : public Backing {
   // REQUIRES: closed for map, no entry of the memslot in any table.
   void set_read_only(bool read_only);
 
+  // Whether a touch of an unmapped frame waits for a client. Looked at by who
+  // answers faults; nothing here depends on it.
+  bool faults_wait() const {
+    return faults_wait_.load(std::memory_order_acquire);
+  }
+  void set_faults_wait(bool wait) {
+    faults_wait_.store(wait, std::memory_order_release);
+  }
+
  private:
   friend class MemslotTable;
 
@@ -208,6 +220,7 @@ class Memslot final : public Backing {
   std::atomic<uint64_t> base_gfn_;
   std::atomic<uint64_t> base_pfn_;
   std::atomic<bool> read_only_;
+  std::atomic<bool> faults_wait_{false};
 
   PinCount map_pins_;
   PinCount unmap_pins_;

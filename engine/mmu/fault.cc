@@ -24,6 +24,8 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
   }
 
   if (!fault.may_install) {
+    // Before content is loaded for nothing. What counts is the same question
+    // when the entry is frozen.
     RcuReadGuard rcu(rcu_);
     const Spte spte = FindLastEntry(Roots().valid().tree(), fault.gfn).spte;
     if (!spte.IsPresent() && !spte.IsFrozen()) {
@@ -42,7 +44,8 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
       .max_level = want == frame ? PageLevel::k4K : PageLevel::k2M,
       .needed = {.read = true, .write = fault.write},
       .make_writable = backing.writable(),
-      .for_fault = true};
+      .for_fault = true,
+      .may_install = fault.may_install};
   PageTableCache cache(pool_);
   for (int content_retries = 0;;) {
     if (absl::Status s = backing.LoadContent(want); !s.ok()) {
@@ -57,6 +60,8 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
         return {FaultResult::kFixed, absl::OkStatus()};
       case StepResult::kWriteGranted:
         return {FaultResult::kWriteProtected, absl::OkStatus()};
+      case StepResult::kForbidden:
+        return {FaultResult::kForbidden, absl::OkStatus()};
       case StepResult::kFrozen:
         // The owner wakes the vCPU when it is done.
         CountFault(FaultResult::kRetry);

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
 #include "engine/base/errors.h"
 #include "engine/mmu/frozen_backoff.h"
 #include "engine/mmu/tdp_mmu.h"
@@ -91,6 +92,9 @@ TdpMmu::MapStep TdpMmu::FreezeForMap(const TdpRoot& root,
     const Gfn gfn = AlignDown(want.start, level);
     Spte spte = ReadSpte(entry);
     if (spte.IsFrozen()) return {StepResult::kFrozen, want.start};
+    if (spte.IsNonPresent() && !intent.may_install) {
+      return {StepResult::kForbidden, want.start};
+    }
     const bool huge_here = want_huge && level == PageLevel::k2M;
     if (spte.IsLeaf(level) || (huge_here && spte.IsNonPresent())) {
       plan = PlanFor(spte, gfn, level, backing, intent);
@@ -139,6 +143,10 @@ TdpMmu::MapStep TdpMmu::FreezeLeaves(PageTable* table, const Backing& backing,
     Spte spte = ReadSpte(entry);
     if (spte.IsFrozen()) {
       if (gfn == want.start) return {StepResult::kFrozen, gfn};
+      break;
+    }
+    if (spte.IsNonPresent() && !intent.may_install) {
+      if (gfn == want.start) return {StepResult::kForbidden, gfn};
       break;
     }
     const MapPlan next = PlanFor(spte, gfn, PageLevel::k4K, backing, intent);
@@ -288,6 +296,9 @@ absl::Status TdpMmu::MapPiece(Backing& backing, GfnRange want, MapIntent intent,
       case StepResult::kFrozen:
         backoff.Wait();
         break;
+      case StepResult::kForbidden:
+        TDP_CHECK(false, "MapRange may install");
+        break;
       case StepResult::kTableInUse:
         intent.max_level = PageLevel::k4K;
         break;
@@ -331,7 +342,8 @@ MmuProgress TdpMmu::MapRange(GfnRange range, const MapOptions& options,
     const MapIntent intent = {.max_level = options.max_level,
                               .needed = {.read = true, .write = write},
                               .make_writable = write,
-                              .for_fault = false};
+                              .for_fault = false,
+                              .may_install = true};
     const GfnRange piece = FirstBlock(
         GfnRange{progress.next_gfn, range.end}.Intersect(found.pin->range()));
     progress.status =

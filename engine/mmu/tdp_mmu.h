@@ -149,6 +149,8 @@ class TdpMmu {
   // Zaps every invalidated root and retires its tables. Callers may run at the
   // same time; each returns once no root that was invalid at its call is left.
   absl::Status ZapInvalidatedRoots();
+  // Roots that were invalidated and are not gone yet.
+  size_t invalid_root_count() const { return RootIds().size() - 1; }
 
   // --- Walks: lock-free ------------------------------------------------------
 
@@ -194,6 +196,7 @@ class TdpMmu {
     Access needed;       // nothing to do where the entry permits this
     bool make_writable;  // new leaves get W
     bool for_fault;      // count what was done as a fault
+    bool may_install;    // map frames whose entry is not present
   };
   struct MapPlan {
     HostAction action = HostAction::kNone;
@@ -208,6 +211,7 @@ class TdpMmu {
     kInvalidRootHeld,  // an invalidated root still maps a frame
     kNeedsTable,       // more tables are needed than were at hand
     kTableInUse,       // no huge leaf: a table holds small ones
+    kForbidden,        // the first frame is not mapped and may not be
     kNeedsSplit,       // a leaf is too large for one host call
     kHostFailed,       // see `status`; frames up to `next` are done
   };

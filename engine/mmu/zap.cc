@@ -78,7 +78,8 @@ MmuProgress TdpMmu::ZapLeaves(int64_t root_id, GfnRange range, StopCheck stop) {
       }
     }
     progress.next_gfn = std::max(progress.next_gfn, std::min(next, range.end));
-    if (stop()) return progress;
+    // Every call makes progress: a spent budget is asked about after some.
+    if (progress.next_gfn > range.start && stop()) return progress;
   }
   return progress;
 }

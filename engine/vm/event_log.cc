@@ -40,6 +40,11 @@ absl::StatusOr<EventBatch> EventLog::Read(int64_t start_sequence,
   EventBatch batch;
   batch.next_sequence = start_sequence == 0 ? next_sequence_ : start_sequence;
   batch.closed = closed_;
+  if (batch.next_sequence > next_sequence_) {
+    return FieldError("start_sequence", absl::StrCat(start_sequence),
+                      absl::StrCat("at most ", next_sequence_,
+                                   ", the sequence of the next event"));
+  }
   if (batch.next_sequence < first) {
     return MakeError(
         ErrorReason::kEventsTruncated,

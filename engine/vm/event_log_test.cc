@@ -38,8 +38,11 @@ TEST(EventLogTest, EventsThatAreNoLongerKeptAreAnError) {
   EXPECT_EQ(oldest.events[0].sequence, 3);
 }
 
-TEST(EventLogTest, NegativeStartIsRefused) {
+TEST(EventLogTest, NegativeStartAndOneInTheFutureAreRefused) {
   EventLog log;
+  EXPECT_TRUE(log.Read(1, 1).ok());
+  EXPECT_EQ(DetailOf(log.Read(2, 1).status())->reason,
+            ErrorReason::kFieldInvalid);
   EXPECT_EQ(DetailOf(log.Read(-1, 1).status())->reason,
             ErrorReason::kFieldInvalid);
 }

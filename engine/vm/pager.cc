@@ -1,6 +1,5 @@
 #include "engine/vm/pager.h"
 
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "engine/base/errors.h"
+#include "engine/sync/thread.h"
 
 namespace tdp {
 namespace {
@@ -37,8 +37,13 @@ absl::StatusOr<std::unique_ptr<Pager>> Pager::Start(int thread_count,
     return HostCallError("epoll_ctl", errno);
   }
   for (int i = 0; i < thread_count; ++i) {
-    pager->threads_.emplace_back([p = pager.get()] { p->Run(); });
-    pthread_setname_np(pager->threads_.back().native_handle(), "tdpd-pager");
+    std::thread thread;
+    if (absl::Status s = StartThread(
+            "tdpd-pager", [p = pager.get()] { p->Run(); }, &thread);
+        !s.ok()) {
+      return s;
+    }
+    pager->threads_.push_back(std::move(thread));
   }
   return pager;
 }

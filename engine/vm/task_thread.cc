@@ -1,15 +1,14 @@
 #include "engine/vm/task_thread.h"
 
-#include <pthread.h>
-
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "engine/sync/thread.h"
 
 namespace tdp {
 
-TaskThread::TaskThread(const char* name) : thread_([this] { Loop(); }) {
-  pthread_setname_np(thread_.native_handle(), name);
+absl::Status TaskThread::Start(const char* name) {
+  return StartThread(name, [this] { Loop(); }, &thread_);
 }
 
 void TaskThread::Stop() {

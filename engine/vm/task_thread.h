@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/sync/mutex.h"
 
@@ -17,11 +18,13 @@ namespace tdp {
 
 class TaskThread {
  public:
-  explicit TaskThread(const char* name);
+  TaskThread() = default;
   ~TaskThread() { Stop(); }
   TaskThread(const TaskThread&) = delete;
   TaskThread& operator=(const TaskThread&) = delete;
 
+  // Until then tasks are kept. Once.
+  absl::Status Start(const char* name);
   // Ends the thread after the task that runs now; drops the others, and every
   // later one. One thread at a time may call this.
   void Stop();

@@ -11,7 +11,8 @@ namespace tdp {
 namespace {
 
 TEST(TaskThreadTest, TasksRunInTheOrderOfTheirTimes) {
-  TaskThread thread("test");
+  TaskThread thread;
+  ASSERT_TRUE(thread.Start("test").ok());
   std::promise<void> begin;
   std::promise<void> end;
   std::vector<int> order;
@@ -30,7 +31,8 @@ TEST(TaskThreadTest, TasksRunInTheOrderOfTheirTimes) {
 
 TEST(TaskThreadTest, StopDropsWhatHasNotBegun) {
   std::atomic<bool> ran{false};
-  TaskThread thread("test");
+  TaskThread thread;
+  ASSERT_TRUE(thread.Start("test").ok());
   thread.RunAt(absl::InfiniteFuture(), [&] { ran = true; });
   thread.Stop();
   thread.Run([&] { ran = true; });

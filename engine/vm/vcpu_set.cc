@@ -1,6 +1,5 @@
 #include "engine/vm/vcpu_set.h"
 
-#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -8,8 +7,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "engine/base/check.h"
 #include "engine/base/limits.h"
+#include "engine/sync/thread.h"
 
 namespace tdp {
 
@@ -40,23 +41,36 @@ absl::Status VcpuSet::Start() {
     if (!vcpu.guest.has_value()) continue;
     if (absl::Status s = vcpu.runner->Boot(*vcpu.guest); !s.ok()) return s;
   }
-  MutexLock lock(mutex_);
+  absl::Status status;
+  {
+    MutexLock lock(mutex_);
+    status = StartThreads();
+  }
+  if (!status.ok()) Stop();
+  return status;
+}
+
+absl::Status VcpuSet::StartThreads() {
   stop_ = false;
   paused_ = false;
   for (Vcpu& vcpu : vcpus_) {
     vcpu.running = vcpu.guest.has_value();
     vcpu.exited = false;
     vcpu.failed = false;
+    vcpu.waiting.reset();
     if (!vcpu.running) continue;
     vcpu.exit_reason.clear();
     vcpu.console.clear();
   }
   for (size_t i = 0; i < vcpus_.size(); ++i) {
     if (!vcpus_[i].running) continue;
-    vcpus_[i].thread =
-        std::thread([this, i] { RunThread(static_cast<int>(i)); });
-    const std::string name = absl::StrCat("tdpd-vcpu", i);
-    pthread_setname_np(vcpus_[i].thread.native_handle(), name.c_str());
+    absl::Status started = StartThread(
+        absl::StrCat("tdpd-vcpu", i),
+        [this, i] { RunThread(static_cast<int>(i)); }, &vcpus_[i].thread);
+    if (!started.ok()) {
+      for (size_t k = i; k < vcpus_.size(); ++k) vcpus_[k].running = false;
+      return started;
+    }
   }
   return absl::OkStatus();
 }
@@ -68,6 +82,16 @@ void VcpuSet::RequestStop() {
     changed_.NotifyAll();
   }
   KickAll();
+}
+
+void VcpuSet::JoinIfEnded() {
+  {
+    MutexLock lock(mutex_);
+    if (AnyRunning()) return;
+  }
+  for (Vcpu& vcpu : vcpus_) {
+    if (vcpu.thread.joinable()) vcpu.thread.join();
+  }
 }
 
 void VcpuSet::Stop() {
@@ -108,9 +132,13 @@ void VcpuSet::Resume() {
 }
 
 void VcpuSet::KickAll() {
-  // The reason is written before the kick; the thread clears the kick before
-  // it reads the reason. So none is missed.
-  for (Vcpu& vcpu : vcpus_) vcpu.runner->Kick();
+  // The thread clears the kick before it reads the reason. So none is missed.
+  MutexLock lock(mutex_);
+  for (Vcpu& vcpu : vcpus_) {
+    const bool ejected = vcpu.inside && vcpu.faulting_in != nullptr &&
+                         RefuseFor(vcpu, *vcpu.faulting_in, vcpu.faulting_gfn);
+    if (!ejected) vcpu.runner->Kick();
+  }
 }
 
 void VcpuSet::WaitUntilOutside() {
@@ -151,6 +179,7 @@ void VcpuSet::RunThread(int index) {
   {
     MutexLock lock(mutex_);
     FinishEjection(vcpu);
+    vcpu.faulting_in = nullptr;
     if (!vcpu.exited) vcpu.exit_reason = "STOPPED";
     vcpu.exited = true;
     vcpu.running = false;
@@ -171,9 +200,10 @@ bool VcpuSet::PassGate(Vcpu& vcpu) {
   // Nobody refuses a page for a vCPU that is outside, so a memslot that
   // changes while all are outside has no page refused.
   FinishEjection(vcpu);
+  vcpu.faulting_in = nullptr;
   vcpu.inside = false;
   changed_.NotifyAll();
-  while (!stop_ && (paused_ || park_count_ > 0 || vcpu.waiting.has_value())) {
+  while (!stop_ && (WantedOutside() || vcpu.waiting.has_value())) {
     changed_.Wait(mutex_);
   }
   vcpu.inside = !stop_;
@@ -227,36 +257,34 @@ bool VcpuSet::ServeAccess(int index, const GuestExit& exit) {
         sched_yield();
         break;
       case VcpuHost::AccessAnswer::Kind::kWait:
-        BeginWaiting(index, GfnOf(exit.gpa), exit.is_write, answer.reason);
+        BeginWaiting(gettid(), GfnOf(exit.gpa), exit.is_write, answer.reason);
         break;
     }
   }
   return false;
 }
 
-bool VcpuSet::BeginWaiting(int index, Gfn gfn, bool write,
+bool VcpuSet::BeginWaiting(pid_t thread_id, Gfn gfn, bool write,
                            const WaitReason& reason) {
-  Vcpu& vcpu = vcpus_[static_cast<size_t>(index)];
   WaitingAccess access = {.gfn = gfn,
                           .access = {.read = !write, .write = write},
-                          .vcpu_index = index,
                           .cause = reason.cause,
                           .detail = reason.detail};
   {
     MutexLock lock(mutex_);
+    Vcpu* vcpu = FindInside(thread_id, &access.vcpu_index);
+    if (vcpu == nullptr || vcpu->waiting.has_value()) return false;
     access.access_id = next_access_id_++;
-    vcpu.waiting = access;
+    vcpu->waiting = access;
+    // Who grants the access from here on sees it waiting; who did before is
+    // seen here.
+    if (host_.IsGranted(access)) {
+      vcpu->waiting.reset();
+      return false;
+    }
   }
   host_.OnWaiting(access);
-  // Who grants the access from here on sees it waiting; who did before is seen
-  // here.
-  if (!host_.IsGranted(gfn, write)) return true;
-  MutexLock lock(mutex_);
-  if (vcpu.waiting.has_value() && vcpu.waiting->access_id == access.access_id) {
-    vcpu.waiting.reset();
-    changed_.NotifyAll();
-  }
-  return false;
+  return true;
 }
 
 VcpuSet::Vcpu* VcpuSet::FindInside(pid_t thread_id, int* index) {
@@ -268,36 +296,61 @@ VcpuSet::Vcpu* VcpuSet::FindInside(pid_t thread_id, int* index) {
   return nullptr;
 }
 
+bool VcpuSet::RefuseFor(Vcpu& vcpu, Memslot& memslot, Gfn gfn) {
+  if (vcpu.refused_in == nullptr) {
+    refused_count_.fetch_add(1, std::memory_order_acq_rel);
+    refusal_epoch_.fetch_add(1, std::memory_order_acq_rel);
+    if (!memslot.Refuse(gfn).ok()) {
+      // Too many mappings, for instance: cutting a page out takes two more.
+      refused_count_.fetch_sub(1, std::memory_order_acq_rel);
+      return false;
+    }
+    vcpu.refused_in = &memslot;
+    vcpu.refused_gfn = gfn;
+  }
+  // Awake now, so the signal is safe. Some accesses (the real-mode vector
+  // table) are tried again inside the kernel until one comes.
+  vcpu.runner->Kick();
+  return true;
+}
+
+bool VcpuSet::BeginFault(Memslot& memslot, const FaultEvent& event) {
+  MutexLock lock(mutex_);
+  int index = 0;
+  Vcpu* vcpu = FindInside(event.thread, &index);
+  if (vcpu == nullptr) return true;
+  if (WantedOutside() && RefuseFor(*vcpu, memslot, event.gfn)) return false;
+  vcpu->faulting_in = &memslot;
+  vcpu->faulting_gfn = event.gfn;
+  return true;
+}
+
+void VcpuSet::EndFault(const FaultEvent& event) {
+  MutexLock lock(mutex_);
+  int index = 0;
+  if (Vcpu* vcpu = FindInside(event.thread, &index); vcpu != nullptr) {
+    vcpu->faulting_in = nullptr;
+  }
+}
+
 void VcpuSet::Eject(Memslot& memslot, const FaultEvent& event,
                     const WaitReason* reason) {
-  int index = 0;
-  bool found = false;
-  {
+  const bool waits = reason == nullptr || BeginWaiting(event.thread, event.gfn,
+                                                       event.write, *reason);
+  if (waits) {
     MutexLock lock(mutex_);
-    const Vcpu* vcpu = FindInside(event.thread, &index);
-    // A vCPU waits on one access; the event of a second one is stale.
-    found = vcpu != nullptr && !vcpu->waiting.has_value();
-  }
-  if (found && reason != nullptr) {
-    found = BeginWaiting(index, event.gfn, event.write, *reason);
-  }
-  {
-    MutexLock lock(mutex_);
+    int index = 0;
     Vcpu* vcpu = FindInside(event.thread, &index);
-    if (found && vcpu != nullptr && vcpu->refused_in == nullptr) {
-      refused_count_.fetch_add(1, std::memory_order_acq_rel);
-      refusal_epoch_.fetch_add(1, std::memory_order_acq_rel);
-      const absl::Status refused = memslot.Refuse(event.gfn);
-      TDP_CHECK(refused.ok(), "a window page can be refused");
-      vcpu->refused_in = &memslot;
-      vcpu->refused_gfn = event.gfn;
-      // Awake now, so the signal is safe. Some accesses (the real-mode vector
-      // table) are tried again inside the kernel until one comes.
-      vcpu->runner->Kick();
-      return;
+    if (vcpu != nullptr) {
+      if (RefuseFor(*vcpu, memslot, event.gfn)) return;
+      vcpu->waiting.reset();
     }
   }
-  // The thread has left, or the access is granted by now: it looks again.
+  // The access need not wait, or it cannot be made to: it looks again. Where
+  // the host is short of something, not at once.
+  if (reason != nullptr && reason->cause == WaitCause::kHostFailed) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
   memslot.Wake({event.gfn, event.gfn + 1});
 }
 

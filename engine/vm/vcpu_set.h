@@ -56,8 +56,9 @@ class VcpuHost {
   virtual ~VcpuHost() = default;
   // Makes the access of a kAccess exit, through the tables, if they allow it.
   virtual AccessAnswer MakeAccess(const GuestExit& exit) = 0;
-  // Whether the entry of the frame grants the access now.
-  virtual bool IsGranted(Gfn gfn, bool write) = 0;
+  // Whether an access that waits need not wait any longer. Called with the
+  // set's lock held: it must not use the set.
+  virtual bool IsGranted(const WaitingAccess& access) = 0;
   virtual void OnWaiting(const WaitingAccess& access) = 0;
   // `failed`: the guest or the host cannot go on. `last`: no vCPU runs any
   // more. Runs in the vCPU's thread, which ends afterwards. A vCPU that Stop()
@@ -82,6 +83,8 @@ class VcpuSet {
 
   // Boots and runs each vCPU that has a guest. REQUIRES: none runs.
   absl::Status Start();
+  // Waits for threads whose vCPUs have ended by themselves, if all have.
+  void JoinIfEnded();
   // Ends all vCPU threads. Accesses that wait are left undone.
   void Stop();
   // Asks the threads to end and does not wait: for vCPU threads themselves.
@@ -94,6 +97,12 @@ class VcpuSet {
   void Pause();
   void Resume();
 
+  // A pager is about to serve `event`, and has served it. If the vCPU is wanted
+  // outside it is ejected at once and BeginFault() returns false; if it is
+  // wanted outside meanwhile, it need not wait for the pager. The memslot is
+  // pinned in between.
+  bool BeginFault(Memslot& memslot, const FaultEvent& event);
+  void EndFault(const FaultEvent& event);
   // Takes the vCPU of `event` out of the guest, its access undone. With a
   // `reason` it waits outside until the access is granted or released; without
   // one it looks again. For pagers.
@@ -119,11 +128,17 @@ class VcpuSet {
     std::string exit_reason;
     std::string console;
     std::optional<WaitingAccess> waiting;
-    // The frame that was refused for this vCPU, until it came out.
+    // The frame that was refused for this vCPU, until it came out. The memslot
+    // stays: it changes only while all vCPUs are outside.
     Memslot* refused_in = nullptr;
     Gfn refused_gfn;
+    // The frame that a pager serves for this vCPU now.
+    Memslot* faulting_in = nullptr;
+    Gfn faulting_gfn;
   };
 
+  // Starts a thread for each vCPU that was booted, or some of them on an error.
+  absl::Status StartThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunThread(int index);
   // Waits until the vCPU may enter the guest: nobody parks it and no access of
   // it waits. False: the set is stopped.
@@ -134,11 +149,21 @@ class VcpuSet {
   // Undoes the ejection of a vCPU that came out. True if there was one.
   bool FinishEjection(Vcpu& vcpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AppendConsole(Vcpu& vcpu, const std::string& bytes);
+  // Makes every vCPU come outside. The reason is written before. A vCPU that
+  // sleeps in a fault is ejected: a signal would make it spin.
   void KickAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool WantedOutside() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stop_ || paused_ || park_count_ > 0;
+  }
+  // Refuses the page for a vCPU that is inside, and kicks it. False, and
+  // nothing changed, if the host does not let it.
+  bool RefuseFor(Vcpu& vcpu, Memslot& memslot, Gfn gfn)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WaitUntilOutside() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Makes the vCPU wait on an access. False if it is granted by now.
-  bool BeginWaiting(int index, Gfn gfn, bool write, const WaitReason& reason)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes the vCPU of this thread wait on an access. False if the access need
+  // not wait, or the vCPU is not inside or waits already.
+  bool BeginWaiting(pid_t thread_id, Gfn gfn, bool write,
+                    const WaitReason& reason) ABSL_LOCKS_EXCLUDED(mutex_);
   Vcpu* FindInside(pid_t thread_id, int* index)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool AnyRunning() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -88,7 +88,7 @@ class RecordingHost final : public VcpuHost {
     if (!exit.is_write) answer.read_bytes.assign(exit.size, 'r');
     return answer;
   }
-  bool IsGranted(Gfn, bool) override {
+  bool IsGranted(const WaitingAccess&) override {
     MutexLock lock(mutex_);
     return granted_;
   }

@@ -51,7 +51,8 @@ class Vm {
   virtual absl::StatusOr<VmInfo> Stop() = 0;    // BLOCKING
 
   // vCPUs. `index` -1 means every vCPU.
-  virtual absl::Status LoadGuest(int index, const GuestConfig& guest) = 0;
+  virtual absl::Status LoadGuest(int index,  // BLOCKING
+                                 const GuestConfig& guest) = 0;
   // NOT_FOUND for an index that the VM does not have.
   virtual absl::StatusOr<VcpuInfo> GetVcpu(int index) const = 0;
   virtual std::vector<VcpuInfo> ListVcpus() const = 0;

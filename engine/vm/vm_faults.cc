@@ -46,7 +46,7 @@ WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
     const std::optional<ErrorDetail> detail = DetailOf(outcome.status);
     const bool source =
         detail.has_value() && detail->reason == ErrorReason::kSourceFailed;
-    return {source ? WaitCause::kSourceFailed : WaitCause::kFaultPolicy,
+    return {source ? WaitCause::kSourceFailed : WaitCause::kHostFailed,
             std::string(outcome.status.message())};
   }
   if (write && !memslot.writable()) {
@@ -55,16 +55,25 @@ WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
   return {WaitCause::kFaultPolicy, ""};
 }
 
-void VmImpl::OnFault(Memslot& memslot, const FaultEvent& event) {
+void VmImpl::OnFault(Memslot& memslot, FaultEvent event) {
   const absl::Time begin = absl::Now();
+  // While the memslot moves or goes, all vCPUs are outside: the event is stale
+  // and nobody sleeps. The pin keeps it that way until the event is answered.
+  if (!memslot.TryPin(PinMode::kUnmap)) return;
+  const BackingPin pin(&memslot, /*for_map=*/false);
+  event.gfn = memslot.range().start + event.index;
+  if (!vcpus_->BeginFault(memslot, event)) return;
   const FaultOutcome outcome =
       mmu_->HandleFault({.gfn = event.gfn,
                          .write = event.write,
-                         .may_install = !HasWaitPolicy(memslot)});
+                         .may_install = !memslot.faults_wait()});
+  vcpus_->EndFault(event);
   switch (outcome.result) {
     case FaultResult::kFixed:
-    case FaultResult::kSpurious:
     case FaultResult::kWriteProtected:
+      ReleaseGranted({event.gfn, event.gfn + 1});
+      break;
+    case FaultResult::kSpurious:
     case FaultResult::kRetry:
       break;
     case FaultResult::kUnbacked:
@@ -82,6 +91,13 @@ void VmImpl::OnFault(Memslot& memslot, const FaultEvent& event) {
   fault_stats_.Record(KindOf(outcome), absl::Now() - begin);
 }
 
+void VmImpl::ReleaseGranted(GfnRange range) {
+  if (vcpus_->waiting_count() == 0) return;
+  vcpus_->Release([&](const WaitingAccess& access) {
+    return range.Contains(access.gfn) && IsGranted(access);
+  });
+}
+
 VcpuHost::AccessAnswer VmImpl::MakeAccess(const GuestExit& exit) {
   const Gfn gfn = GfnOf(exit.gpa);
   const std::shared_ptr<Memslot> memslot = memslots_.Find(gfn);
@@ -90,7 +106,7 @@ VcpuHost::AccessAnswer VmImpl::MakeAccess(const GuestExit& exit) {
   const FaultOutcome outcome =
       mmu_->HandleFault({.gfn = gfn,
                          .write = exit.is_write,
-                         .may_install = !HasWaitPolicy(*memslot)});
+                         .may_install = !memslot->faults_wait()});
   fault_stats_.Record(KindOf(outcome), absl::Now() - begin);
   switch (outcome.result) {
     case FaultResult::kUnbacked:
@@ -102,8 +118,10 @@ VcpuHost::AccessAnswer VmImpl::MakeAccess(const GuestExit& exit) {
       return {.kind = AccessAnswer::Kind::kWait,
               .reason = ReasonToWait(outcome, *memslot, exit.is_write)};
     case FaultResult::kFixed:
-    case FaultResult::kSpurious:
     case FaultResult::kWriteProtected:
+      ReleaseGranted({gfn, gfn + 1});
+      break;
+    case FaultResult::kSpurious:
       break;
   }
   // The entry grants the access and the vCPU is inside, so the memslot stays.
@@ -144,9 +162,19 @@ VcpuHost::AccessAnswer VmImpl::AnswerUnbacked(const GuestExit& exit) {
   return answer;
 }
 
-bool VmImpl::IsGranted(Gfn gfn, bool write) {
+// Whether an access that waits need not wait any longer, as things are now.
+bool VmImpl::IsGranted(const WaitingAccess& access) {
+  const std::shared_ptr<Memslot> memslot = memslots_.Find(access.gfn);
+  if (memslot == nullptr) return true;  // looks again, and finds nothing
+  if (access.cause == WaitCause::kFaultPolicy && !memslot->faults_wait()) {
+    return true;
+  }
+  const bool write = access.access.write;
+  if (access.cause == WaitCause::kProtection && write && memslot->writable()) {
+    return true;
+  }
   bool granted = false;
-  const uint64_t frame = gfn.value();
+  const uint64_t frame = access.gfn.value();
   mmu_->WalkFrames(
       absl::MakeConstSpan(&frame, 1), [&](size_t, const WalkedEntry& entry) {
         granted = entry.spte.IsLeaf(entry.level) && entry.spte.IsReadable() &&

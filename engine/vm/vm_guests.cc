@@ -15,6 +15,8 @@ namespace tdp {
 namespace {
 
 constexpr int64_t kMaxElfBytes = int64_t{64} << 20;
+// What an ELF guest may have set to its bytes and zeros when it is loaded.
+constexpr uint64_t kMaxElfMemoryBytes = uint64_t{1} << 30;
 
 }  // namespace
 
@@ -30,6 +32,7 @@ absl::Status VmImpl::LoadGuest(int index, const GuestConfig& guest) {
   }
   absl::StatusOr<LoadedGuest> loaded = PrepareGuest(guest);
   if (!loaded.ok()) return loaded.status();
+  MutexLock lifecycle(lifecycle_mutex_);
   for (int i = 0; i < config_.vcpu_count; ++i) {
     if (index == -1 || index == i) vcpus_->Load(i, *loaded);
   }
@@ -109,10 +112,18 @@ absl::StatusOr<LoadedGuest> VmImpl::LoadElf(const ElfGuestConfig& guest) {
   absl::StatusOr<ElfImage> image = ParseElfImage(bytes, guest.path);
   if (!image.ok()) return image.status();
   // All segments are checked before the first byte is written.
+  uint64_t memory_bytes = 0;
   for (const ElfSegment& segment : image->segments) {
     if (absl::Status s = CheckBacked(segment.gpa, segment.memory_bytes);
         !s.ok()) {
       return s;
+    }
+    memory_bytes += std::min(segment.memory_bytes, kMaxElfMemoryBytes + 1);
+    if (memory_bytes > kMaxElfMemoryBytes) {
+      return FieldError("guest.elf.path", guest.path,
+                        absl::StrCat("an executable whose segments take at "
+                                     "most ",
+                                     kMaxElfMemoryBytes, " bytes"));
     }
   }
   for (const ElfSegment& segment : image->segments) {
@@ -164,7 +175,7 @@ absl::Status VmImpl::WaitVcpu(int index, absl::Time deadline,
     FinishWaiters(index);
     return absl::OkStatus();
   }
-  timers_->RunAt(deadline, [this, id, index] {
+  timers_.RunAt(deadline, [this, id, index] {
     std::function<void(VcpuInfo)> expired;
     {
       MutexLock lock(state_mutex_);

@@ -161,22 +161,25 @@ class VmImpl final : public Vm, private VcpuHost {
   // Closes the memslot for map and removes its entries.
   absl::Status QuiesceMemslot(Memslot& memslot);
   absl::Status SetKvmMemslot(const MemslotRecord& record, Gfn base);
-  absl::Status RemoveMemslot(const std::string& id)
+  // `force`: goes on although KVM does not let go of the memslot, because its
+  // VM is about to go.
+  absl::Status RemoveMemslot(const std::string& id, bool force)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
   absl::Status MoveMemslot(MemslotRecord& record, Gfn base)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
   uint32_t FreeKvmSlotId() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
-  bool HasWaitPolicy(const Memslot& memslot) const;
 
   // vm_mmu.cc
   absl::Status CheckRange(GfnRange range) const;
   absl::Status CheckGfn(absl::string_view field, uint64_t gfn) const;
 
   // vm_faults.cc
-  void OnFault(Memslot& memslot, const FaultEvent& event);
+  void OnFault(Memslot& memslot, FaultEvent event);
+  // After a change that may grant accesses to frames of `range`.
+  void ReleaseGranted(GfnRange range);
   AccessAnswer MakeAccess(const GuestExit& exit) override;
   AccessAnswer AnswerUnbacked(const GuestExit& exit);
-  bool IsGranted(Gfn gfn, bool write) override;
+  bool IsGranted(const WaitingAccess& access) override;
   void OnWaiting(const WaitingAccess& access) override;
   void OnExited(int index, const std::string& reason, bool failed,
                 bool last) override;
@@ -200,10 +203,10 @@ class VmImpl final : public Vm, private VcpuHost {
   std::unique_ptr<PrivateMemory> private_memory_;
   std::unique_ptr<Pager> pager_;
   std::unique_ptr<VcpuSet> vcpus_;
-  std::unique_ptr<TaskThread> reaper_;
-  std::unique_ptr<TaskThread> timers_;
-  // Memslots whose faults wait for a client.
-  std::atomic<int> wait_policy_count_{0};
+  TaskThread reaper_;
+  TaskThread timers_;
+  // A task that zaps the invalidated roots is queued and has not begun.
+  std::atomic<bool> reap_queued_{false};
   // Unbacked accesses told of in the current second: the rest only counts.
   std::atomic<int64_t> unbacked_second_{0};
   std::atomic<int64_t> unbacked_reported_{0};

@@ -111,8 +111,8 @@ absl::StatusOr<std::shared_ptr<VmImpl>> VmImpl::Create(
 }
 
 absl::Status VmImpl::Init() {
-  reaper_ = std::make_unique<TaskThread>("tdpd-reaper");
-  timers_ = std::make_unique<TaskThread>("tdpd-timer");
+  if (absl::Status s = reaper_.Start("tdpd-reaper"); !s.ok()) return s;
+  if (absl::Status s = timers_.Start("tdpd-timer"); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<TdpMmu>> mmu = TdpMmu::Create(
       *environment_.rcu, memslots_, static_cast<PageLevel>(config_.root_level),
       config_.page_table_limit_bytes);
@@ -162,11 +162,11 @@ VmImpl::~VmImpl() {
 }
 
 absl::Status VmImpl::TearDown(absl::string_view etag, bool force) {
-  if (force) {
-    // Of no interest: what matters is that no vCPU runs.
-    if (vcpus_ != nullptr) vcpus_->Stop();
-  }
+  // So that a change under way does not wait for the guest.
+  if (force && vcpus_ != nullptr) vcpus_->RequestStop();
   MutexLock lifecycle(lifecycle_mutex_);
+  // What the last vCPU reports comes before the look at the state.
+  if (vcpus_ != nullptr) vcpus_->JoinIfEnded();
   std::vector<std::string> memslot_ids;
   {
     MutexLock lock(state_mutex_);
@@ -181,12 +181,12 @@ absl::Status VmImpl::TearDown(absl::string_view etag, bool force) {
   if (vcpus_ != nullptr) vcpus_->Stop();
   for (int i = 0; i < config_.vcpu_count; ++i) FinishWaiters(i);
   for (const std::string& id : memslot_ids) {
-    const absl::Status removed = RemoveMemslot(id);
+    const absl::Status removed = RemoveMemslot(id, /*force=*/true);
     TDP_CHECK(removed.ok(), "a memslot of a stopped VM can be removed");
   }
   // What their tasks would have done is done here.
-  reaper_->Stop();
-  timers_->Stop();
+  reaper_.Stop();
+  timers_.Stop();
   pager_.reset();
   if (mmu_ != nullptr) {
     const absl::Status zapped = mmu_->ZapInvalidatedRoots();
@@ -273,6 +273,10 @@ absl::StatusOr<VmInfo> VmImpl::Start() {
   if (absl::Status s = CheckUsable("be started"); !s.ok()) return s;
   VmState before;
   std::vector<GfnRange> ranges;
+  // A vCPU that was seen to have exited has told so before the look at the
+  // state.
+  vcpus_->JoinIfEnded();
+  const bool has_guest = vcpus_->HasGuest();
   {
     MutexLock lock(state_mutex_);
     before = state_;
@@ -280,7 +284,7 @@ absl::StatusOr<VmInfo> VmImpl::Start() {
     if (before == VmState::kPaused) {
       return StateConflict("be started; resume it instead");
     }
-    if (!vcpus_->HasGuest()) {
+    if (!has_guest) {
       return StateConflict(
           "be started without a guest; load one with LoadGuest first");
     }
@@ -288,8 +292,7 @@ absl::StatusOr<VmInfo> VmImpl::Start() {
       ranges.push_back(record.memslot->range());
     }
   }
-  // Threads of the last run may still be ending, and KVM's memory for the
-  // guest changes only while none is in it.
+  // KVM's memory for the guest changes only while no vCPU is in it.
   vcpus_->Stop();
   if (kvm_vm_ != nullptr) {
     if (absl::Status s =

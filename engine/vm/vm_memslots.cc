@@ -140,6 +140,7 @@ absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
     return memslot.status();
   }
   record.memslot = *std::move(memslot);
+  record.memslot->set_faults_wait(config.fault_policy == FaultPolicy::kWait);
   const MemslotInfo info = DescribeRecord(id, record);
   if (absl::Status s = InsertMemslot(std::string(id), std::move(record));
       !s.ok()) {
@@ -168,7 +169,6 @@ absl::Status VmImpl::InsertMemslot(const std::string& id,
     pager_->Remove(*memslot);
     return s;
   }
-  if (record.config.fault_policy == FaultPolicy::kWait) ++wait_policy_count_;
   MutexLock lock(state_mutex_);
   records_.emplace(id, std::move(record));
   return absl::OkStatus();
@@ -256,9 +256,7 @@ absl::StatusOr<MemslotInfo> VmImpl::UpdateMemslot(absl::string_view id,
     }
     record.memslot->set_read_only(after.read_only);
   }
-  if (after.fault_policy != before.fault_policy) {
-    wait_policy_count_ += after.fault_policy == FaultPolicy::kWait ? 1 : -1;
-  }
+  record.memslot->set_faults_wait(after.fault_policy == FaultPolicy::kWait);
   record.config = after;
   ++record.version;
   {
@@ -307,13 +305,14 @@ absl::Status VmImpl::DeleteMemslot(absl::string_view id,
       return s;
     }
   }
-  if (absl::Status s = RemoveMemslot(std::string(id)); !s.ok()) return s;
+  if (absl::Status s = RemoveMemslot(std::string(id), /*force=*/false); !s.ok())
+    return s;
   events_.Append(
       MemslotChangedEvent{.memslot_id = std::string(id), .deleted = true});
   return absl::OkStatus();
 }
 
-absl::Status VmImpl::RemoveMemslot(const std::string& id) {
+absl::Status VmImpl::RemoveMemslot(const std::string& id, bool force) {
   MemslotRecord record;
   {
     MutexLock lock(state_mutex_);
@@ -326,7 +325,8 @@ absl::Status VmImpl::RemoveMemslot(const std::string& id) {
   const auto unpark = absl::MakeCleanup([this] { vcpus_->Unpark(); });
   if (absl::Status s = QuiesceMemslot(*memslot); !s.ok()) return s;
   if (kvm_vm_ != nullptr) {
-    if (absl::Status s = kvm_vm_->DeleteMemslot(record.kvm_slot_id); !s.ok()) {
+    if (absl::Status s = kvm_vm_->DeleteMemslot(record.kvm_slot_id);
+        !s.ok() && !force) {
       memslot->ReopenForMap();
       return s;
     }
@@ -337,25 +337,12 @@ absl::Status VmImpl::RemoveMemslot(const std::string& id) {
   // No table names the range: its entries were zapped in every root.
   pfns_.Release(pfn);
   pfns_.Recycle(pfn);
-  if (record.config.fault_policy == FaultPolicy::kWait) --wait_policy_count_;
   {
     MutexLock lock(state_mutex_);
     records_.erase(id);
   }
   vcpus_->Release([](const WaitingAccess&) { return true; });
   return absl::OkStatus();
-}
-
-bool VmImpl::HasWaitPolicy(const Memslot& memslot) const {
-  // Relaxed: a policy that changes meanwhile counts from the next fault on.
-  if (wait_policy_count_.load(std::memory_order_relaxed) == 0) return false;
-  MutexLock lock(state_mutex_);
-  for (const auto& [id, record] : records_) {
-    if (record.memslot.get() == &memslot) {
-      return record.config.fault_policy == FaultPolicy::kWait;
-    }
-  }
-  return false;
 }
 
 }  // namespace tdp

@@ -9,6 +9,11 @@
 #include "engine/vm/vm_impl.h"
 
 namespace tdp {
+namespace {
+
+constexpr size_t kMaxInvalidRoots = 8;
+
+}  // namespace
 
 BudgetCheck::BudgetCheck(const WorkBudget& budget)
     : end_(absl::Now() + budget.time), budget_(budget) {}
@@ -78,13 +83,7 @@ absl::StatusOr<RangeProgress> VmImpl::MapRange(GfnRange range, int max_level,
       .write = write};
   const MmuProgress progress =
       mmu_->MapRange(range, options, BudgetCheck(budget));
-  const GfnRange mapped = {range.start, progress.next_gfn};
-  if (vcpus_->waiting_count() > 0) {
-    vcpus_->Release([&](const WaitingAccess& access) {
-      return mapped.Contains(access.gfn) &&
-             IsGranted(access.gfn, access.access.write);
-    });
-  }
+  ReleaseGranted({range.start, progress.next_gfn});
   // An error after progress is for the next call, which begins there.
   if (!progress.status.ok() && progress.next_gfn == range.start) {
     return progress.status;
@@ -105,18 +104,34 @@ absl::StatusOr<RangeProgress> VmImpl::ZapRange(GfnRange range,
 
 absl::StatusOr<int> VmImpl::ZapAll(bool wait) {
   if (absl::Status s = CheckUsable("zap its roots"); !s.ok()) return s;
+  // Roots are exempt from the page-table limit, so their number is bounded
+  // here: who invalidates faster than the reaper zaps does a part of its work.
+  if (mmu_->invalid_root_count() >= kMaxInvalidRoots) {
+    if (absl::Status s = mmu_->ZapInvalidatedRoots(); !s.ok()) return s;
+  }
   const absl::StatusOr<int> count = mmu_->InvalidateRoots();
   if (!count.ok()) return count.status();
+  // Accesses that found no room for a table may find it now.
+  const auto look_again = [this] {
+    vcpus_->Release([](const WaitingAccess& access) {
+      return access.cause == WaitCause::kHostFailed;
+    });
+  };
   if (wait) {
     if (absl::Status s = mmu_->ZapInvalidatedRoots(); !s.ok()) return s;
     environment_.rcu->Barrier();
+    look_again();
     return *count;
   }
-  reaper_->Run([this] {
-    // A failure leaves the root in the list; the next ZapAll, or the teardown,
-    // takes it up again.
-    mmu_->ZapInvalidatedRoots().IgnoreError();
-  });
+  if (!reap_queued_.exchange(true)) {
+    reaper_.Run([this, look_again] {
+      reap_queued_.store(false);
+      // A failure leaves the root in the list; the next ZapAll, or the
+      // teardown, takes it up again.
+      mmu_->ZapInvalidatedRoots().IgnoreError();
+      look_again();
+    });
+  }
   return *count;
 }
 
@@ -164,10 +179,8 @@ absl::StatusOr<WalkFramesResult> VmImpl::WalkFrames(
                                    " frames; split the list"));
   }
   for (size_t i = 0; i < gfns.size(); ++i) {
-    if (absl::Status s = CheckGfn(absl::StrCat("gfns[", i, "]"), gfns[i]);
-        !s.ok()) {
-      return s;
-    }
+    if (gfns[i] < mmu_->span().end.value()) continue;
+    return CheckGfn(absl::StrCat("gfns[", i, "]"), gfns[i]);
   }
   WalkFramesResult result;
   result.raw_sptes.resize(gfns.size());
@@ -184,9 +197,9 @@ absl::StatusOr<AuditResult> VmImpl::AuditRange(GfnRange range,
                                                const WorkBudget& budget) {
   if (absl::Status s = CheckExists(); !s.ok()) return s;
   if (absl::Status s = CheckRange(range); !s.ok()) return s;
-  if (max_divergences < 0 || max_divergences > limits::kMaxPageSize) {
+  if (max_divergences < 0 || max_divergences > limits::kMaxDivergences) {
     return FieldError("max_divergences", absl::StrCat(max_divergences),
-                      absl::StrCat("between 0 and ", limits::kMaxPageSize));
+                      absl::StrCat("between 0 and ", limits::kMaxDivergences));
   }
   const size_t max_kept =
       max_divergences == 0 ? 100 : static_cast<size_t>(max_divergences);

@@ -118,12 +118,19 @@ absl::Status VmRegistryImpl::OpenKvm() {
     capabilities_.push_back(
         {capability.name, capability.available, capability.hint});
   }
-  if (options_.hypervisor == HypervisorKind::kSoftware) return absl::OkStatus();
-  if (!kvm.ok()) {
-    return options_.hypervisor == HypervisorKind::kKvm ? kvm.status()
-                                                       : absl::OkStatus();
+  if (!kvm.ok() && options_.hypervisor == HypervisorKind::kKvm) {
+    return kvm.status();
   }
-  kvm_ = *std::move(kvm);
+  const bool software = options_.hypervisor == HypervisorKind::kSoftware;
+  if (kvm.ok() && !software) kvm_ = *std::move(kvm);
+  capabilities_.push_back(
+      {"hypervisor.kvm", kvm_ != nullptr,
+       kvm_ != nullptr ? ""
+       : software      ? "the daemon was started with --hypervisor=software, "
+                         "so VMs run on the software hypervisor; start it with "
+                         "--hypervisor=auto"
+                       : "KVM does not work here (see \"kvm\"), so VMs run on "
+                         "the software hypervisor"});
   return absl::OkStatus();
 }
 
@@ -158,6 +165,7 @@ void VmRegistryImpl::DescribeLimits() {
       {"max_kept_events", limits::kMaxKeptEvents},
       {"max_request_ids", limits::kMaxRequestIds},
       {"max_page_size", limits::kMaxPageSize},
+      {"max_divergences", limits::kMaxDivergences},
       {"max_retired_bytes", limits::kMaxRetiredBytes},
   };
 }
@@ -182,8 +190,10 @@ absl::StatusOr<VmInfo> VmRegistryImpl::CreateVm(absl::string_view id,
     const int64_t max_vms = limits_.at("max_vms");
     if (static_cast<int64_t>(vms_.size()) >= max_vms) {
       return LimitError("max_vms", max_vms,
-                        "delete a VM, or start the daemon with a larger "
-                        "--max_vms");
+                        max_vms < limits::kMaxVms
+                            ? "delete a VM, or start the daemon with a larger "
+                              "--max_vms"
+                            : "delete a VM");
     }
   }
   if (validate_only) {

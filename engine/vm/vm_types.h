@@ -119,7 +119,12 @@ enum class VcpuState {
   kWaiting = 5,
 };
 
-enum class WaitCause { kFaultPolicy = 1, kProtection = 2, kSourceFailed = 3 };
+enum class WaitCause {
+  kFaultPolicy = 1,
+  kProtection = 2,
+  kSourceFailed = 3,
+  kHostFailed = 4
+};
 
 // An access that keeps its vCPU out of the guest.
 struct WaitingAccess {

@@ -1,10 +1,8 @@
 #include "server/base/executor.h"
 
 #include <pthread.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,13 +14,6 @@ Executor::Executor(const Options& options) : options_(options) {
   for (int i = 0; i < options_.thread_count; ++i) {
     threads_.emplace_back([this, i] {
       pthread_setname_np(pthread_self(), absl::StrCat("tdpd-exec-", i).c_str());
-      if (options_.nice_increment != 0) {
-        // On Linux a nice value belongs to a thread, and 0 names the caller.
-        // Being refused costs latency, nothing else.
-        const int now = getpriority(PRIO_PROCESS, 0);
-        setpriority(PRIO_PROCESS, 0,
-                    std::min(now + options_.nice_increment, 19));
-      }
       RunThread();
     });
   }

@@ -25,10 +25,6 @@ class Executor {
   struct Options {
     int thread_count = 4;
     size_t max_queued = 1024;
-    // Added to the nice value of each thread, so that bulk work gives way to
-    // the threads that answer short calls. Not SCHED_IDLE: a task may own
-    // frozen entries, and then guests wait for it.
-    int nice_increment = 0;
   };
 
   explicit Executor(const Options& options);

@@ -18,8 +18,6 @@
 namespace tdp::server {
 namespace {
 
-constexpr int kDefaultDivergences = 100;
-constexpr int kMaxDivergences = 10000;
 // An entry takes at most some 60 bytes, so a message stays below 256 KiB.
 constexpr size_t kWalkBatchEntries = 4096;
 
@@ -112,17 +110,9 @@ absl::Status MmuHandler::AuditRange(CallContext& context,
   TDP_ASSIGN_OR_RETURN(
       const GfnRange range,
       RangeFrom("range", request.has_range(), request.range()));
-  if (request.max_divergences() < 0) {
-    return FieldError("max_divergences",
-                      absl::StrCat(request.max_divergences()), "0 or more");
-  }
-  const int max_divergences =
-      request.max_divergences() == 0
-          ? kDefaultDivergences
-          : std::min(request.max_divergences(), kMaxDivergences);
   TDP_ASSIGN_OR_RETURN(
       const AuditResult result,
-      vm->AuditRange(range, max_divergences, BudgetOf(context)));
+      vm->AuditRange(range, request.max_divergences(), BudgetOf(context)));
   ToProto(result, response);
   return absl::OkStatus();
 }

@@ -213,15 +213,19 @@ void Services::AddReflection(RpcServer& server) {
   {
     using S = grpc::reflection::v1::ServerReflection::AsyncService;
     S& s = server.AddService<grpc::reflection::v1::ServerReflection>();
-    server.BidiStream(s, {"ServerReflection.ServerReflectionInfo", kShort},
+    server.BidiStream(s,
+                      {"ServerReflection.ServerReflectionInfo", kShort,
+                       WhileDraining::kServe},
                       &S::RequestServerReflectionInfo, &reflection_,
                       &ReflectionHandler::ServerReflectionInfo);
   }
   using S = grpc::reflection::v1alpha::ServerReflection::AsyncService;
   S& s = server.AddService<grpc::reflection::v1alpha::ServerReflection>();
-  server.BidiStream(s, {"ServerReflection.ServerReflectionInfo", kShort},
-                    &S::RequestServerReflectionInfo, &reflection_alpha_,
-                    &ReflectionAlphaHandler::ServerReflectionInfo);
+  server.BidiStream(
+      s,
+      {"ServerReflection.ServerReflectionInfo", kShort, WhileDraining::kServe},
+      &S::RequestServerReflectionInfo, &reflection_alpha_,
+      &ReflectionAlphaHandler::ServerReflectionInfo);
 }
 
 }  // namespace tdp::server
