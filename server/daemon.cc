@@ -23,7 +23,8 @@
 namespace tdp::server {
 namespace {
 
-constexpr int kPollerCount = 2;
+// More would cost each call some wake-ups; what takes long runs elsewhere.
+constexpr int kPollerCount = 1;
 constexpr int kExecutorThreadCount = 8;
 
 absl::Status OptionError(absl::string_view message) {

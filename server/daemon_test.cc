@@ -320,6 +320,20 @@ TEST_F(DaemonTest, ListensOnTcpWithTls) {
   EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
+// Asks one question by reflection of either version.
+template <typename Reflection, typename Request, typename Response>
+Response Ask(const std::shared_ptr<grpc::Channel>& channel,
+             const Request& request) {
+  grpc::ClientContext context;
+  auto stream = Reflection::NewStub(channel)->ServerReflectionInfo(&context);
+  Response response;
+  EXPECT_TRUE(stream->Write(request));
+  EXPECT_TRUE(stream->Read(&response));
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+  return response;
+}
+
 TEST_F(DaemonTest, TellsItsClientsThatItDrains) {
   DaemonProcess& daemon = Serve();
   // A client stream that goes on keeps the daemon up until it is done.
@@ -364,6 +378,13 @@ TEST_F(DaemonTest, TellsItsClientsThatItDrains) {
   grpc::ClientContext check_context;
   EXPECT_TRUE(health->Check(&check_context, HealthCheckRequest(), &state).ok());
   EXPECT_EQ(state.status(), HealthCheckResponse::NOT_SERVING);
+  // A client that finds Health by reflection can still do so.
+  namespace r = grpc::reflection::v1;
+  r::ServerReflectionRequest question;
+  question.set_file_containing_symbol("grpc.health.v1.Health");
+  EXPECT_TRUE((Ask<r::ServerReflection, r::ServerReflectionRequest,
+                   r::ServerReflectionResponse>(channel_, question)
+                   .has_file_descriptor_response()));
   writes->WritesDone();
   EXPECT_TRUE(writes->Finish().ok());
   EXPECT_EQ(daemon.AwaitExit(), 0);
@@ -394,20 +415,6 @@ TEST_F(DaemonTest, EndsAtOnceAtASecondSignal) {
   EXPECT_EQ(daemon.AwaitExit(), 1);
   EXPECT_THAT(daemon.Output(), HasSubstr("a second signal"));
   stream->Finish();
-}
-
-// Asks one question by reflection of either version.
-template <typename Reflection, typename Request, typename Response>
-Response Ask(const std::shared_ptr<grpc::Channel>& channel,
-             const Request& request) {
-  grpc::ClientContext context;
-  auto stream = Reflection::NewStub(channel)->ServerReflectionInfo(&context);
-  Response response;
-  EXPECT_TRUE(stream->Write(request));
-  EXPECT_TRUE(stream->Read(&response));
-  stream->WritesDone();
-  EXPECT_TRUE(stream->Finish().ok());
-  return response;
 }
 
 TEST_F(DaemonTest, DescribesItselfByReflection) {

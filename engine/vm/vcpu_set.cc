@@ -297,17 +297,14 @@ VcpuSet::Vcpu* VcpuSet::FindInside(pid_t thread_id, int* index) {
 }
 
 bool VcpuSet::RefuseFor(Vcpu& vcpu, Memslot& memslot, Gfn gfn) {
-  if (vcpu.refused_in == nullptr) {
-    refused_count_.fetch_add(1, std::memory_order_acq_rel);
-    refusal_epoch_.fetch_add(1, std::memory_order_acq_rel);
-    if (!memslot.Refuse(gfn).ok()) {
-      // Too many mappings, for instance: cutting a page out takes two more.
-      refused_count_.fetch_sub(1, std::memory_order_acq_rel);
-      return false;
-    }
-    vcpu.refused_in = &memslot;
-    vcpu.refused_gfn = gfn;
+  refused_count_.fetch_add(1, std::memory_order_acq_rel);
+  refusal_epoch_.fetch_add(1, std::memory_order_acq_rel);
+  if (!memslot.Refuse(gfn).ok()) {
+    // Too many mappings, for instance: cutting a page out takes two more.
+    refused_count_.fetch_sub(1, std::memory_order_acq_rel);
+    return false;
   }
+  vcpu.refused.emplace_back(&memslot, gfn);
   // Awake now, so the signal is safe. Some accesses (the real-mode vector
   // table) are tried again inside the kernel until one comes.
   vcpu.runner->Kick();
@@ -355,12 +352,14 @@ void VcpuSet::Eject(Memslot& memslot, const FaultEvent& event,
 }
 
 bool VcpuSet::FinishEjection(Vcpu& vcpu) {
-  if (vcpu.refused_in == nullptr) return false;
-  const absl::Status admitted = vcpu.refused_in->Admit(vcpu.refused_gfn);
-  TDP_CHECK(admitted.ok(), "a window page that was refused can be admitted");
-  vcpu.refused_in = nullptr;
-  refused_count_.fetch_sub(1, std::memory_order_acq_rel);
-  refusal_epoch_.fetch_add(1, std::memory_order_acq_rel);
+  if (vcpu.refused.empty()) return false;
+  for (const auto& [memslot, gfn] : vcpu.refused) {
+    const absl::Status admitted = memslot->Admit(gfn);
+    TDP_CHECK(admitted.ok(), "a window page that was refused can be admitted");
+    refused_count_.fetch_sub(1, std::memory_order_acq_rel);
+    refusal_epoch_.fetch_add(1, std::memory_order_acq_rel);
+  }
+  vcpu.refused.clear();
   return true;
 }
 

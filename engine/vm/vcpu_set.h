@@ -24,6 +24,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -128,10 +129,10 @@ class VcpuSet {
     std::string exit_reason;
     std::string console;
     std::optional<WaitingAccess> waiting;
-    // The frame that was refused for this vCPU, until it came out. The memslot
-    // stays: it changes only while all vCPUs are outside.
-    Memslot* refused_in = nullptr;
-    Gfn refused_gfn;
+    // The frames that were refused for this vCPU, until it comes out: more than
+    // one where it was past a fault before the refusal for it. The memslots
+    // stay: they change only while all vCPUs are outside.
+    std::vector<std::pair<Memslot*, Gfn>> refused;
     // The frame that a pager serves for this vCPU now.
     Memslot* faulting_in = nullptr;
     Gfn faulting_gfn;

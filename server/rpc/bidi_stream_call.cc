@@ -3,6 +3,7 @@
 namespace tdp::server {
 
 void BidiStreamCallBase::Begin() {
+  began_draining_ = context().draining();
   const absl::Status opened = OpenAnswerer();
   if (!opened.ok()) return End(opened);
   ReadNext();
@@ -26,7 +27,7 @@ void BidiStreamCallBase::ReadNext() {
     ReadMessage(read_.Start());
   }
   // NoteDraining() may have come before the stream was idle.
-  if (context().draining()) NoteDraining();
+  if (context().draining() && !began_draining_) NoteDraining();
 }
 
 void BidiStreamCallBase::OnRead(bool ok) {

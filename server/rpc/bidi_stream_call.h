@@ -19,7 +19,7 @@ namespace tdp::server {
 // Everything about a bidirectional stream but its types. After Begin() exactly
 // one of these is true: a step runs, a read or a write is under way, or the
 // call is complete. A stream that waits for its client ends when the server
-// drains.
+// begins to drain; one that is opened while it drains lives on.
 class BidiStreamCallBase : public Call {
  public:
   using Call::Call;
@@ -42,6 +42,7 @@ class BidiStreamCallBase : public Call {
   void ReadNext() ABSL_LOCKS_EXCLUDED(mutex_);
   void End(const absl::Status& status);
 
+  bool began_draining_ = false;  // constant after Begin()
   // A read is under way and nothing else.
   bool idle_ ABSL_GUARDED_BY(mutex_) = false;
 };

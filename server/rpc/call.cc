@@ -72,7 +72,7 @@ void Call::OnRequested(bool ok) {
   }
   // gRPC itself ends a call whose caller set a deadline. A method that runs in
   // place is over before a timer could matter.
-  if (use_default && method_.run_on == RunOn::kExecutor) {
+  if (use_default && run_on() == RunOn::kExecutor) {
     absl::MutexLock lock(&mutex_);
     SetAlarm(deadline);
   }
@@ -103,7 +103,7 @@ void Call::Complete(const absl::Status& status) {
 }
 
 void Call::Dispatch(bool first, std::function<void()> step) {
-  if (method_.run_on == RunOn::kPoller) {
+  if (run_on() == RunOn::kPoller) {
     step();
     return;
   }

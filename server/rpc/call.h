@@ -92,6 +92,8 @@ class Call : public std::enable_shared_from_this<Call> {
   virtual void RequestCall(void* tag) = 0;
   virtual grpc::ServerContext& server_context() = 0;
   virtual DefaultDeadline default_deadline() const = 0;
+  // Where the handler of this call runs. Once a call has come in.
+  virtual RunOn run_on() const { return method_.run_on; }
   // A call has come in and is let in.
   virtual void Begin() = 0;
   // The caller is gone. On the poller; may run beside a step.
@@ -106,7 +108,7 @@ class Call : public std::enable_shared_from_this<Call> {
 
   // Decides how the call ends. The first one wins. Any thread, holding nothing.
   void Complete(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Runs `step` where the method says. `first` is refused when the executor is
+  // Runs `step` where run_on() says. `first` is refused when the executor is
   // full; the call then ends with LIMIT_REACHED.
   void Dispatch(bool first, std::function<void()> step);
 

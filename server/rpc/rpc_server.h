@@ -20,6 +20,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -79,7 +80,7 @@ class RpcServer {
   }
 
   // A unary method that `(object->*handler)(context, request, response)`
-  // answers.
+  // answers; on the executor also where `is_long` says so of the request.
   template <typename Service, typename Base, typename Request,
             typename Response, typename Object>
   void Unary(Service& service, MethodOptions options,
@@ -89,13 +90,15 @@ class RpcServer {
                                    grpc::ServerCompletionQueue*, void*),
              Object* object,
              absl::Status (Object::*handler)(CallContext&, const Request&,
-                                             Response*)) {
+                                             Response*),
+             bool (*is_long)(const std::type_identity_t<Request>&) = nullptr) {
     AddMethod<UnaryCall<Service, Request, Response>>(
         service, std::move(options), request,
         [object, handler](CallContext& context, const Request& message,
                           Response* response, const Reply& reply) {
           reply((object->*handler)(context, message, response));
-        });
+        },
+        is_long);
   }
 
   // A unary method whose handler answers later, through its Reply.
@@ -245,12 +248,12 @@ class RpcServer {
 
  private:
   template <typename CallType, typename Service, typename RequestFunction,
-            typename Handler>
+            typename Handler, typename... More>
   void AddMethod(Service& service, MethodOptions options,
-                 RequestFunction request, Handler handler) {
-    auto binding =
-        std::make_shared<typename CallType::Binding>(typename CallType::Binding{
-            service, std::mem_fn(request), std::move(handler)});
+                 RequestFunction request, Handler handler, More... more) {
+    auto binding = std::make_shared<typename CallType::Binding>(
+        typename CallType::Binding{service, std::mem_fn(request),
+                                   std::move(handler), std::move(more)...});
     methods_.push_back(Method{
         std::move(options.name), options.run_on, options.while_draining,
         [binding](const Method& method, ServerCore& core,

@@ -173,7 +173,10 @@ class RpcServerTest : public testing::TestWithParam<Param> {
       using S = v1::VmService::AsyncService;
       S& s = server_->AddService<v1::VmService>();
       server_->Unary(s, {"VmService.GetVm", RunOn::kPoller}, &S::RequestGetVm,
-                     &handlers_, &Handlers::GetVm);
+                     &handlers_, &Handlers::GetVm,
+                     [](const v1::GetVmRequest& request) {
+                       return request.name() == "long";
+                     });
       server_->Unary(
           s, {"VmService.ListVms", RunOn::kPoller, WhileDraining::kServe},
           &S::RequestListVms, &handlers_, &Handlers::ListVms);
@@ -367,7 +370,8 @@ TEST_P(RpcServerTest, RefusesWorkThatTheExecutorCannotQueue) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(ReasonOf(status), "LIMIT_REACHED");
   EXPECT_EQ(ran, 0);
-  EXPECT_TRUE(CallShort().ok());
+  EXPECT_EQ(ReasonOf(CallShort("long")), "LIMIT_REACHED");
+  EXPECT_TRUE(CallShort("short").ok());
 }
 
 TEST_P(RpcServerTest, ShowsAHandlerThatItsCallerGaveUp) {

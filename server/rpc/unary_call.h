@@ -42,11 +42,15 @@ class UnaryCall final : public UnaryCallBase {
       std::function<void(CallContext& context, const Request& request,
                          Response* response, Reply reply)>;
 
+  // Whether a request takes so long that it must not be answered in place.
+  using IsLong = std::function<bool(const Request& request)>;
+
   // What all calls of a method share; outlives them.
   struct Binding {
     Service& service;
     RequestFunction request;
     Handler handler;
+    IsLong is_long;  // may be empty
   };
 
   UnaryCall(const Method& method, ServerCore& core,
@@ -58,6 +62,12 @@ class UnaryCall final : public UnaryCallBase {
   void RequestCall(void* tag) override {
     binding_.request(binding_.service, &server_context_, &request_, &writer_,
                      &cq(), &cq(), tag);
+  }
+  RunOn run_on() const override {
+    if (binding_.is_long && binding_.is_long(request_)) {
+      return RunOn::kExecutor;
+    }
+    return method().run_on;
   }
   void Invoke(Reply reply) override {
     binding_.handler(context(), request_, &response_, std::move(reply));

@@ -18,6 +18,8 @@
 namespace tdp::server {
 namespace {
 
+// Looked up in a fraction of a millisecond.
+constexpr int kMaxFramesInPlace = 4096;
 // An entry takes at most some 60 bytes, so a message stays below 256 KiB.
 constexpr size_t kWalkBatchEntries = 4096;
 
@@ -142,6 +144,10 @@ absl::Status MmuHandler::WalkFrames(CallContext&,
                                      result.raw_sptes.end());
   response->set_levels(std::move(result.levels));
   return absl::OkStatus();
+}
+
+bool MmuHandler::IsLongWalk(const v1::WalkFramesRequest& request) {
+  return request.gfns_size() > kMaxFramesInPlace;
 }
 
 absl::StatusOr<std::unique_ptr<StreamSource<v1::WalkRangeResponse>>>

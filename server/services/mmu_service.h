@@ -32,12 +32,13 @@ class MmuHandler {
   absl::Status AuditRange(CallContext& context,
                           const v1::AuditRangeRequest& request,
                           v1::AuditRangeResponse* response);
-  // Short: these are lock-free.
+  // Short: these are lock-free. Walking very many frames takes a while.
   absl::Status WalkGfn(CallContext& context, const v1::WalkGfnRequest& request,
                        v1::WalkGfnResponse* response);
   absl::Status WalkFrames(CallContext& context,
                           const v1::WalkFramesRequest& request,
                           v1::WalkFramesResponse* response);
+  static bool IsLongWalk(const v1::WalkFramesRequest& request);
   absl::StatusOr<std::unique_ptr<StreamSource<v1::WalkRangeResponse>>>
   WalkRange(CallContext& context, const v1::WalkRangeRequest& request);
 

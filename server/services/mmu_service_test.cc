@@ -220,7 +220,9 @@ TEST_F(MmuServiceTest, WalksManyFramesAtOnce) {
   EXPECT_EQ(response.raw_sptes(0), response.raw_sptes(2));
   EXPECT_NE(response.raw_sptes(0), response.raw_sptes(1));
   EXPECT_EQ(response.levels(), std::string(3, '\1'));
+  EXPECT_FALSE(MmuHandler::IsLongWalk(request));
   while (request.gfns_size() < 65536) request.add_gfns(0);
+  EXPECT_TRUE(MmuHandler::IsLongWalk(request));
   EXPECT_TRUE(mmu_.WalkFrames(context_, request, &response).ok());
   request.add_gfns(0);
   EXPECT_EQ(FieldErrorOf(mmu_.WalkFrames(context_, request, &response)),

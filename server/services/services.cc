@@ -126,7 +126,7 @@ void Services::AddMmu(RpcServer& server) {
   server.ServerStream(s, {"MmuService.WalkRange", kLong}, &S::RequestWalkRange,
                       &mmu_, &MmuHandler::WalkRange);
   server.Unary(s, {"MmuService.WalkFrames", kShort}, &S::RequestWalkFrames,
-               &mmu_, &MmuHandler::WalkFrames);
+               &mmu_, &MmuHandler::WalkFrames, &MmuHandler::IsLongWalk);
   server.Unary(s, {"MmuService.AuditRange", kLong}, &S::RequestAuditRange,
                &mmu_, &MmuHandler::AuditRange);
   server.NotImplemented(s, "MmuService.StreamOperations",
