@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -139,13 +140,15 @@ TEST_F(TdpctlTest, ACallHasThirtySecondsUnlessToldOtherwise) {
 }
 
 TEST_F(TdpctlTest, ACallThatTakesTooLongEndsAtItsDeadline) {
-  absl::Notification answered;
-  server_.get_info.Do([&](const v1::GetInfoRequest&, v1::GetInfoResponse&) {
-    answered.WaitForNotification();
-    return absl::OkStatus();
-  });
+  // Shared: the handler may still look at it when the test is over.
+  auto answered = std::make_shared<absl::Notification>();
+  server_.get_info.Do(
+      [answered](const v1::GetInfoRequest&, v1::GetInfoResponse&) {
+        answered->WaitForNotification();
+        return absl::OkStatus();
+      });
   const Outcome outcome = RunAny({"info", "--timeout=50ms"});
-  answered.Notify();
+  answered->Notify();
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_THAT(outcome.err, HasSubstr("tdpctl: DEADLINE_EXCEEDED: "));
 }

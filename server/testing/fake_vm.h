@@ -102,6 +102,10 @@ class FakeVm final : public Vm {
     std::function<void(VcpuInfo)> done;
   };
 
+  static constexpr uint64_t kRootFrames = FramesOfRoot(PageLevel::k512G);
+  static absl::Status CheckRange(GfnRange range);
+  static GfnRange RangeOf(const MemslotConfig& config);
+
   absl::StatusOr<VmInfo> Change(VmState to, std::vector<VmState> from)
       ABSL_LOCKS_EXCLUDED(mutex_);
   VmInfo DescribeLocked() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);

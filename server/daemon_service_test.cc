@@ -1,0 +1,264 @@
+// The daemon as its clients see it: the end, reflection, every method.
+
+#include <signal.h>
+
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "google/protobuf/descriptor.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "grpc/reflection/v1/reflection.grpc.pb.h"
+#include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
+#include "grpcpp/generic/generic_stub.h"
+#include "server/daemon_fixture.h"
+#include "tdp/v1/dirty_log_service.pb.h"
+#include "tdp/v1/event_service.grpc.pb.h"
+#include "tdp/v1/mmu_service.pb.h"
+#include "tdp/v1/stats_service.pb.h"
+#include "tdp/v1/vcpu_service.grpc.pb.h"
+#include "tdp/v1/working_set_service.pb.h"
+
+namespace tdp::server {
+namespace {
+
+using grpc::health::v1::Health;
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+using testing::HasSubstr;
+
+class DaemonServiceTest : public DaemonTest {};
+
+// Asks one question by reflection of either version.
+template <typename Reflection, typename Request, typename Response>
+Response Ask(const std::shared_ptr<grpc::Channel>& channel,
+             const Request& request) {
+  grpc::ClientContext context;
+  auto stream = Reflection::NewStub(channel)->ServerReflectionInfo(&context);
+  Response response;
+  EXPECT_TRUE(stream->Write(request));
+  EXPECT_TRUE(stream->Read(&response));
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+  return response;
+}
+
+TEST_F(DaemonServiceTest, TellsItsClientsThatItDrains) {
+  DaemonProcess& daemon = Serve();
+  // A client stream that goes on keeps the daemon up until it is done.
+  grpc::ClientContext write_context;
+  v1::WriteGuestMemoryResponse written;
+  const auto writes = OpenWrite(&write_context, &written);
+  const auto health = Health::NewStub(channel_);
+  grpc::ClientContext health_context;
+  const auto health_watch =
+      health->Watch(&health_context, HealthCheckRequest());
+  HealthCheckResponse state;
+  ASSERT_TRUE(health_watch->Read(&state));
+  EXPECT_EQ(state.status(), HealthCheckResponse::SERVING);
+
+  v1::WatchEventsRequest watch;
+  watch.set_vm("vms/a");
+  grpc::ClientContext event_context;
+  const auto events =
+      v1::EventService::NewStub(channel_)->WatchEvents(&event_context, watch);
+  v1::WatchEventsResponse message;
+  ASSERT_TRUE(events->Read(&message));
+
+  v1::WaitVcpuRequest wait;
+  wait.set_name("vms/a/vcpus/0");
+  std::thread waiter([&] {
+    grpc::ClientContext context;
+    v1::WaitVcpuResponse response;
+    EXPECT_EQ(ReasonOf(v1::VcpuService::NewStub(channel_)->WaitVcpu(
+                  &context, wait, &response)),
+              "DRAINING");
+  });
+  daemon.Signal(SIGTERM);
+  ASSERT_TRUE(health_watch->Read(&state));
+  EXPECT_EQ(state.status(), HealthCheckResponse::NOT_SERVING);
+  EXPECT_EQ(ReasonOf(health_watch->Finish()), "DRAINING");
+  EXPECT_FALSE(events->Read(&message));
+  EXPECT_EQ(ReasonOf(events->Finish()), "DRAINING");
+  waiter.join();
+  const grpc::Status refused = GetInfo(channel_);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(refused), "DRAINING");
+  grpc::ClientContext check_context;
+  EXPECT_TRUE(health->Check(&check_context, HealthCheckRequest(), &state).ok());
+  EXPECT_EQ(state.status(), HealthCheckResponse::NOT_SERVING);
+  // A client that finds Health by reflection can still do so.
+  namespace r = grpc::reflection::v1;
+  r::ServerReflectionRequest question;
+  question.set_file_containing_symbol("grpc.health.v1.Health");
+  EXPECT_TRUE((Ask<r::ServerReflection, r::ServerReflectionRequest,
+                   r::ServerReflectionResponse>(channel_, question)
+                   .has_file_descriptor_response()));
+  writes->WritesDone();
+  EXPECT_TRUE(writes->Finish().ok());
+  EXPECT_EQ(daemon.AwaitExit(), 0);
+}
+
+TEST_F(DaemonServiceTest, GivesCallsTenSecondsThenEndsAllTheSame) {
+  DaemonProcess& daemon = Serve();
+  grpc::ClientContext context;
+  v1::WriteGuestMemoryResponse response;
+  const auto stream = OpenWrite(&context, &response);
+  const absl::Time start = absl::Now();
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.AwaitExit(), 0);
+  EXPECT_GE(absl::Now() - start, absl::Seconds(9));
+  EXPECT_FALSE(stream->Finish().ok());
+  EXPECT_FALSE(Exists(socket_));
+}
+
+TEST_F(DaemonServiceTest, EndsAtOnceAtASecondSignal) {
+  DaemonProcess& daemon = Serve();
+  grpc::ClientContext context;
+  v1::WriteGuestMemoryResponse response;
+  const auto stream = OpenWrite(&context, &response);
+  daemon.Signal(SIGTERM);
+  while (ReasonOf(GetInfo(channel_)) != "DRAINING") {
+  }
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.AwaitExit(), 1);
+  EXPECT_THAT(daemon.Output(), HasSubstr("a second signal"));
+  stream->Finish();
+}
+
+TEST_F(DaemonServiceTest, DescribesItselfByReflection) {
+  Serve();
+  namespace r = grpc::reflection::v1;
+  namespace alpha = grpc::reflection::v1alpha;
+  r::ServerReflectionRequest request;
+  request.set_list_services("");
+  const auto listed = Ask<r::ServerReflection, r::ServerReflectionRequest,
+                          r::ServerReflectionResponse>(channel_, request);
+  std::set<std::string> names;
+  for (const auto& service : listed.list_services_response().service()) {
+    names.insert(service.name());
+  }
+  EXPECT_EQ(names.size(), 13u);
+  for (const char* name :
+       {"tdp.v1.InfoService", "tdp.v1.VmService", "tdp.v1.VcpuService",
+        "tdp.v1.MemslotService", "tdp.v1.MmuService",
+        "tdp.v1.GuestMemoryService", "tdp.v1.StatsService",
+        "tdp.v1.EventService", "tdp.v1.DirtyLogService",
+        "tdp.v1.WorkingSetService", "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection"}) {
+    EXPECT_TRUE(names.contains(name)) << name;
+  }
+  alpha::ServerReflectionRequest alpha_request;
+  alpha_request.set_file_containing_symbol("grpc.health.v1.Health");
+  const auto file =
+      Ask<alpha::ServerReflection, alpha::ServerReflectionRequest,
+          alpha::ServerReflectionResponse>(channel_, alpha_request);
+  EXPECT_EQ(file.file_descriptor_response().file_descriptor_proto_size(), 1);
+}
+
+// Sends an empty message to any method and returns how the call ended.
+grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel,
+                       const std::string& method) {
+  grpc::GenericStub stub(channel);
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  auto call = stub.PrepareCall(&context, method, &queue);
+  const auto await = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue.Next(&tag, &ok) && ok;
+  };
+  call->StartCall(nullptr);
+  await();
+  const grpc::Slice nothing;
+  const grpc::ByteBuffer empty(&nothing, 1);
+  call->WriteLast(empty, grpc::WriteOptions(), nullptr);
+  await();
+  grpc::ByteBuffer response;
+  do {
+    call->Read(&response, nullptr);
+  } while (await());
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  await();
+  return status;
+}
+
+// A method that was forgotten when the services were wired would hang.
+TEST_F(DaemonServiceTest, AnswersEveryMethodOfTheApi) {
+  Serve();
+  const google::protobuf::Descriptor* kOneMessageOfEachFile[] = {
+      v1::Capability::descriptor(),    v1::Vm::descriptor(),
+      v1::Vcpu::descriptor(),          v1::Memslot::descriptor(),
+      v1::MmuOperation::descriptor(),  v1::DiscardRangeRequest::descriptor(),
+      v1::VmStats::descriptor(),       v1::Event::descriptor(),
+      v1::DirtyConsumer::descriptor(), v1::WorkingSet::descriptor(),
+  };
+  std::set<std::string> not_implemented;
+  int count = 0;
+  for (const google::protobuf::Descriptor* message : kOneMessageOfEachFile) {
+    ASSERT_EQ(message->file()->service_count(), 1);
+    const auto* service = message->file()->service(0);
+    for (int i = 0; i < service->method_count(); ++i) {
+      const std::string method = service->method(i)->name();
+      const grpc::Status status = CallEmpty(
+          channel_, absl::StrCat("/", service->full_name(), "/", method));
+      ++count;
+      if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+        EXPECT_THAT(status.error_message(),
+                    HasSubstr(absl::StrCat(service->name(), ".", method,
+                                           " is part of the API")));
+        EXPECT_EQ(ReasonOf(status), "NOT_IMPLEMENTED");
+        not_implemented.insert(method);
+        continue;
+      }
+      if (method == "GetInfo" || method == "ListVms") {
+        EXPECT_TRUE(status.ok()) << method << status.error_message();
+      } else {
+        EXPECT_EQ(ReasonOf(status), "FIELD_INVALID") << method;
+      }
+    }
+  }
+  EXPECT_EQ(count, 48);
+  EXPECT_EQ(not_implemented,
+            std::set<std::string>(
+                {"AgeRange", "ApplyBatch", "ClearDirtyLog", "CollapseHugePages",
+                 "CreateDirtyConsumer", "DeleteDirtyConsumer", "DiscardRange",
+                 "EstimateWorkingSet", "ListDirtyConsumers",
+                 "ListWaitingAccesses", "ProtectRange", "ReadDirtyLog",
+                 "ResolveAccess", "SplitHugePages", "StreamOperations",
+                 "WatchVmStats", "WatchWorkingSet", "WriteProtectRange"}));
+}
+
+TEST_F(DaemonServiceTest, RefusesAMessageOverFourMebibytesWithASentence) {
+  Serve();
+  grpc::ClientContext context;
+  v1::GetVmRequest request;
+  request.set_name(std::string(4 << 20, 'x'));
+  v1::GetVmResponse response;
+  const grpc::Status status =
+      v1::VmService::NewStub(channel_)->GetVm(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("4194304"));
+}
+
+TEST_F(DaemonServiceTest,
+       AnswersAHostileNameWithAnErrorThatFitsIntoTheHeaders) {
+  Serve();
+  grpc::ClientContext context;
+  v1::GetVmRequest request;
+  request.set_name("vms/" + std::string(1 << 20, '\x1f'));
+  v1::GetVmResponse response;
+  const grpc::Status status =
+      v1::VmService::NewStub(channel_)->GetVm(&context, request, &response);
+  EXPECT_EQ(ReasonOf(status), "FIELD_INVALID");
+}
+
+}  // namespace
+}  // namespace tdp::server
