@@ -41,11 +41,13 @@ LoadReport RunLoad(const LoadOptions& options,
   for (size_t w = 0; w < results.size(); ++w) {
     workers.emplace_back([&, w] {
       WorkerResult& result = results[w];
+      int64_t measured_count = 0;
       for (int64_t n = 0;; ++n) {
         const absl::Time start = absl::Now();
-        if (start >= end) return;
+        if (start >= end && measured_count > 0) return;
         const absl::Status status = call(static_cast<int>(w), n);
         if (start < begin) continue;
+        ++measured_count;
         if (status.ok()) {
           result.latencies.push_back(absl::Now() - start);
         } else if (++result.error_count == 1) {

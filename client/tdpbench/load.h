@@ -2,7 +2,8 @@
 // the time is over.
 //
 // Latencies are those of calls that were answered without an error; a call
-// that began in the warm-up counts for nothing.
+// that began in the warm-up counts for nothing. Each worker makes at least one
+// call that counts, however late it gets to run.
 //
 // Thread safety: free functions. The call runs in several threads at a time.
 
