@@ -89,13 +89,15 @@ void VcpuSet::JoinIfEnded() {
     MutexLock lock(mutex_);
     if (AnyRunning()) return;
   }
-  for (Vcpu& vcpu : vcpus_) {
-    if (vcpu.thread.joinable()) vcpu.thread.join();
-  }
+  JoinThreads();
 }
 
 void VcpuSet::Stop() {
   RequestStop();
+  JoinThreads();
+}
+
+void VcpuSet::JoinThreads() {
   for (Vcpu& vcpu : vcpus_) {
     if (vcpu.thread.joinable()) vcpu.thread.join();
   }

@@ -140,6 +140,7 @@ class VcpuSet {
 
   // Starts a thread for each vCPU that was booted, or some of them on an error.
   absl::Status StartThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void JoinThreads() ABSL_LOCKS_EXCLUDED(mutex_);
   void RunThread(int index);
   // Waits until the vCPU may enter the guest: nobody parks it and no access of
   // it waits. False: the set is stopped.

@@ -135,8 +135,7 @@ absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
                                      ? FaultOrigin::kKernelAndUser
                                      : FaultOrigin::kUserOnly}});
   if (!memslot.ok()) {
-    pfns_.Release(*pfn);
-    pfns_.Recycle(*pfn);
+    FreePfns(*pfn);
     return memslot.status();
   }
   record.memslot = *std::move(memslot);
@@ -144,8 +143,7 @@ absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
   const MemslotInfo info = DescribeRecord(id, record);
   if (absl::Status s = InsertMemslot(std::string(id), std::move(record));
       !s.ok()) {
-    pfns_.Release(*pfn);
-    pfns_.Recycle(*pfn);
+    FreePfns(*pfn);
     return s;
   }
   events_.Append(MemslotChangedEvent{.memslot_id = std::string(id)});
@@ -196,6 +194,11 @@ std::vector<MemslotInfo> VmImpl::ListMemslots() const {
               return a.config.base_gfn < b.config.base_gfn;
             });
   return all;
+}
+
+void VmImpl::FreePfns(Pfn start) {
+  pfns_.Release(start);
+  pfns_.Recycle(start);
 }
 
 absl::Status VmImpl::QuiesceMemslot(Memslot& memslot) {
@@ -276,18 +279,15 @@ absl::Status VmImpl::MoveMemslot(MemslotRecord& record, Gfn base) {
   const absl::StatusOr<Pfn> pfn = pfns_.Allocate(base, memslot.range().size());
   if (!pfn.ok()) return pfn.status();
   if (absl::Status s = SetKvmMemslot(record, base); !s.ok()) {
-    pfns_.Release(*pfn);
-    pfns_.Recycle(*pfn);
+    FreePfns(*pfn);
     return s;
   }
   if (absl::Status s = memslots_.Move(record.memslot, base, *pfn); !s.ok()) {
-    pfns_.Release(*pfn);
-    pfns_.Recycle(*pfn);
+    FreePfns(*pfn);
     const absl::Status back = SetKvmMemslot(record, old_base);
     return back.ok() ? s : back;
   }
-  pfns_.Release(old_pfn);
-  pfns_.Recycle(old_pfn);
+  FreePfns(old_pfn);
   return absl::OkStatus();
 }
 
@@ -334,9 +334,7 @@ absl::Status VmImpl::RemoveMemslot(const std::string& id, bool force) {
   pager_->Remove(*memslot);
   const Pfn pfn = memslot->base_pfn();
   memslots_.Remove(memslot);
-  // No table names the range: its entries were zapped in every root.
-  pfns_.Release(pfn);
-  pfns_.Recycle(pfn);
+  FreePfns(pfn);
   {
     MutexLock lock(state_mutex_);
     records_.erase(id);
