@@ -8,6 +8,8 @@
 namespace tdp {
 
 FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
+  const ChangeSequence::Snapshot sequence =
+      fault.sequence.value_or(sequence_.Read(fault.gfn));
   PinResult found = backings_.Pin(fault.gfn, PinMode::kMap);
   if (!found.pin) {
     return {found.changing ? FaultResult::kChanging : FaultResult::kUnbacked,
@@ -45,7 +47,8 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
       .needed = {.read = true, .write = fault.write},
       .make_writable = backing.writable(),
       .for_fault = true,
-      .may_install = fault.may_install};
+      .may_install = fault.may_install,
+      .sequence = sequence};
   PageTableCache cache(pool_);
   for (int content_retries = 0;;) {
     if (absl::Status s = backing.LoadContent(want); !s.ok()) {
@@ -62,6 +65,8 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
         return {FaultResult::kWriteProtected, absl::OkStatus()};
       case StepResult::kForbidden:
         return {FaultResult::kForbidden, absl::OkStatus()};
+      case StepResult::kStale:
+        // The vCPU is awake; if it still needs the frame, it faults again.
       case StepResult::kFrozen:
         // The owner wakes the vCPU when it is done.
         CountFault(FaultResult::kRetry);

@@ -59,7 +59,8 @@ TdpMmu::MapStep TdpMmu::MapOnce(Backing& backing, GfnRange want,
                                 PageTableCache& cache) {
   FrozenRun run;
   MapPlan plan;
-  MapStep step;
+  MapStep step = {
+      .result = StepResult::kStale, .next = want.start, .wake = true};
   {
     MmuReadGuard lock(mmu_lock_);
     RcuReadGuard rcu(rcu_);
@@ -69,7 +70,12 @@ TdpMmu::MapStep TdpMmu::MapOnce(Backing& backing, GfnRange want,
     if (roots.HasInvalid() && HeldByInvalidRoot(roots, want)) {
       return {StepResult::kInvalidRootHeld, want.start};
     }
-    step = FreezeForMap(roots.valid(), backing, want, intent, cache, run, plan);
+    // Looked at before anything is linked, too, so that a fault on a root that
+    // is gone leaves no table in the new one.
+    if (!sequence_.Changed(want.start, intent.sequence)) {
+      step =
+          FreezeForMap(roots.valid(), backing, want, intent, cache, run, plan);
+    }
   }
   if (step.wake) backing.Wake(want);
   if (run.empty()) return step;
@@ -103,8 +109,11 @@ TdpMmu::MapStep TdpMmu::FreezeForMap(const TdpRoot& root,
         return {StepResult::kNothingToDo, std::min(end, want.end)};
       }
       if (level > PageLevel::k2M) return {StepResult::kNeedsSplit, want.start};
-      if (run.TryExtend(entry, gfn, level, spte)) return {};
-      return {StepResult::kLostRace, want.start};
+      if (!run.TryExtend(entry, gfn, level, spte)) {
+        return {StepResult::kLostRace, want.start};
+      }
+      if (!GiveUpIfStale(run, intent)) return {};
+      return {.result = StepResult::kStale, .next = want.start, .wake = true};
     }
     if (huge_here && spte.IsTable(level)) {
       // An empty table gives way to the leaf, as in KVM; its children stay
@@ -114,6 +123,9 @@ TdpMmu::MapStep TdpMmu::FreezeForMap(const TdpRoot& root,
       }
       if (!run.TryExtend(entry, gfn, level, spte)) {
         return {StepResult::kLostRace, want.start};
+      }
+      if (GiveUpIfStale(run, intent)) {
+        return {.result = StepResult::kStale, .next = want.start, .wake = true};
       }
       if (TryFreezeEmptyTable(TableOf(run.old_spte(0)))) {
         plan = PlanFor(Spte::NonPresent(), gfn, level, backing, intent);
@@ -162,7 +174,16 @@ TdpMmu::MapStep TdpMmu::FreezeLeaves(PageTable* table, const Backing& backing,
       break;
     }
   }
+  if (!run.empty() && GiveUpIfStale(run, intent)) {
+    return {.result = StepResult::kStale, .next = want.start, .wake = true};
+  }
   return {StepResult::kNothingToDo, gfn};
+}
+
+bool TdpMmu::GiveUpIfStale(FrozenRun& run, const MapIntent& intent) {
+  if (!sequence_.Changed(run.gfn(0), intent.sequence)) return false;
+  CommitRun(run, [&](int i) { return run.old_spte(i); });
+  return true;
 }
 
 TdpMmu::MapStep TdpMmu::CommitMap(Backing& backing, const MapIntent& intent,
@@ -281,6 +302,7 @@ absl::Status TdpMmu::MapPiece(Backing& backing, GfnRange want, MapIntent intent,
   FrozenBackoff backoff;
   while (want.start < want.end) {
     if (!content_ready) {
+      intent.sequence = sequence_.Read(want.start);
       if (absl::Status s = backing.LoadContent(want); !s.ok()) return s;
       content_ready = true;
     }
@@ -295,6 +317,9 @@ absl::Status TdpMmu::MapPiece(Backing& backing, GfnRange want, MapIntent intent,
         break;
       case StepResult::kFrozen:
         backoff.Wait();
+        break;
+      case StepResult::kStale:
+        content_ready = false;
         break;
       case StepResult::kForbidden:
         TDP_CHECK(false, "MapRange may install");
@@ -343,7 +368,8 @@ MmuProgress TdpMmu::MapRange(GfnRange range, const MapOptions& options,
                               .needed = {.read = true, .write = write},
                               .make_writable = write,
                               .for_fault = false,
-                              .may_install = true};
+                              .may_install = true,
+                              .sequence = {}};
     const GfnRange piece = FirstBlock(
         GfnRange{progress.next_gfn, range.end}.Intersect(found.pin->range()));
     progress.status =

@@ -90,6 +90,8 @@ absl::StatusOr<int> TdpMmu::InvalidateRoots() {
   // that it put into the old root is there to be found, frozen or present.
   MmuWriteGuard lock(mmu_lock_);
   PublishRoots(std::move(roots));
+  // What a fault found out before is about the old root.
+  sequence_.AdvanceAll();
   return 1;
 }
 

@@ -21,6 +21,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -29,6 +30,7 @@
 #include "absl/status/statusor.h"
 #include "engine/base/backing.h"
 #include "engine/base/types.h"
+#include "engine/mmu/change_sequence.h"
 #include "engine/mmu/frozen_run.h"
 #include "engine/mmu/mmu_counters.h"
 #include "engine/mmu/root_set.h"
@@ -62,12 +64,15 @@ struct PageFault {
   bool write = false;
   // Whether a frame that is not mapped may be: else the fault is kForbidden.
   bool may_install = true;
+  // TdpMmu::ReadSequence(gfn), read before the caller found that the access
+  // still waits. Without it the fault reads it itself.
+  std::optional<ChangeSequence::Snapshot> sequence;
 };
 
 enum class FaultResult {
   kFixed,           // an entry was installed
   kSpurious,        // the entry allowed it; the host mapping was renewed
-  kRetry,           // an owner is at work and will wake the vCPU
+  kRetry,           // the frame changes or has changed: the vCPU looks again
   kWriteProtected,  // a write was granted to a mapped frame
   kUnbacked,        // no memslot holds the frame
   kChanging,        // the memslot is changing; wake the vCPU and look again
@@ -128,9 +133,12 @@ class TdpMmu {
   // --- Verbs that change entries -------------------------------------------
 
   // Serves a guest fault. The vCPU is awake afterwards (or will be, by the
-  // owner that kRetry speaks of), except after kUnbacked, kChanging, kForbidden
+  // owner that kRetry met), except after kUnbacked, kChanging, kForbidden
   // and kFailed: then the access is not granted, and the caller decides.
   FaultOutcome HandleFault(const PageFault& fault);
+  ChangeSequence::Snapshot ReadSequence(Gfn gfn) const {
+    return sequence_.Read(gfn);
+  }
 
   // Maps every frame of `range`, as a fault on each would. Every frame must be
   // backed: GFN_NOT_BACKED, checked first, changes nothing. OPERATION_CONFLICT
@@ -197,6 +205,7 @@ class TdpMmu {
     bool make_writable;  // new leaves get W
     bool for_fault;      // count what was done as a fault
     bool may_install;    // map frames whose entry is not present
+    ChangeSequence::Snapshot sequence;
   };
   struct MapPlan {
     HostAction action = HostAction::kNone;
@@ -208,6 +217,7 @@ class TdpMmu {
     kWriteGranted,     // frames up to `next` became writable
     kFrozen,           // another owner is at work on the first frame
     kLostRace,         // the entry changed; look again
+    kStale,            // the sequence moved; find out everything again
     kInvalidRootHeld,  // an invalidated root still maps a frame
     kNeedsTable,       // more tables are needed than were at hand
     kTableInUse,       // no huge leaf: a table holds small ones
@@ -267,6 +277,9 @@ class TdpMmu {
                        PageTableCache& cache, FrozenRun& run, MapPlan& plan);
   MapStep FreezeLeaves(PageTable* table, const Backing& backing, GfnRange want,
                        const MapIntent& intent, FrozenRun& run, MapPlan& plan);
+  // For the owner of `run`: true if the sequence moved. Then the old values are
+  // back, and the caller wakes the sleepers.
+  bool GiveUpIfStale(FrozenRun& run, const MapIntent& intent);
   MapStep CommitMap(Backing& backing, const MapIntent& intent, FrozenRun& run,
                     const MapPlan& plan);
   static bool IsEmptyTable(PageTable* table);
@@ -318,6 +331,7 @@ class TdpMmu {
   mutable MmuLock mmu_lock_;
   PageTablePool pool_;
   MmuCounters counters_;
+  ChangeSequence sequence_;
 
   // Replaced under roots_mutex_; a root becomes invalid only while mmu_lock_ is
   // held for writing too. Read inside an RCU section.

@@ -170,6 +170,35 @@ TEST_F(HandleFaultTest, AFailedGrantTakesTheFrameAwayAndMapsItAnew) {
   EXPECT_TRUE(slot.Grants(Gfn(5), true));
 }
 
+TEST_F(HandleFaultTest, AFaultFromBeforeAZapInstallsNothingAndLooksAgain) {
+  FakeBacking& slot = AddSlot(0, 1024);
+  Start();
+  ASSERT_TRUE(MapWritable(0, 2).status.ok());
+  const ChangeSequence::Snapshot before = mmu().ReadSequence(Gfn(5));
+  ASSERT_TRUE(Zap(4, 6).status.ok());
+  const PageFault stale = {.gfn = Gfn(5), .sequence = before};
+  EXPECT_EQ(mmu().HandleFault(stale).result, FaultResult::kRetry);
+  EXPECT_THAT(Entry(5), IsNonPresent());
+  EXPECT_EQ(slot.WakeCount(Gfn(5)), 1u);
+  EXPECT_EQ(mmu().Read(MmuCounter::kFaultRetry), 1);
+
+  const ChangeSequence::Snapshot now = mmu().ReadSequence(Gfn(5));
+  ASSERT_TRUE(Zap(600, 700).status.ok());
+  const PageFault fresh = {.gfn = Gfn(5), .sequence = now};
+  EXPECT_EQ(mmu().HandleFault(fresh).result, FaultResult::kFixed)
+      << "a zap elsewhere is no reason to retry";
+}
+
+TEST_F(HandleFaultTest, AFaultFromBeforeAZapAllLeavesNoTableInTheNewRoot) {
+  AddSlot(0, 64);
+  Start();
+  const ChangeSequence::Snapshot before = mmu().ReadSequence(Gfn(5));
+  ZapAll();
+  const PageFault stale = {.gfn = Gfn(5), .sequence = before};
+  EXPECT_EQ(mmu().HandleFault(stale).result, FaultResult::kRetry);
+  EXPECT_EQ(mmu().Read(MmuCounter::kLinkedTables), 1);
+}
+
 TEST_F(HandleFaultTest, TheTableLimitFailsTheFaultAndChangesNothing) {
   AddSlot(0, 64);
   Start(PageLevel::k512G, 2 * static_cast<int64_t>(kPageSize));

@@ -21,6 +21,7 @@ constexpr int kMaxVisits = 1 << 16;
 MmuProgress TdpMmu::ZapRange(GfnRange range, StopCheck stop) {
   range = range.Intersect(span());
   MmuProgress progress{.next_gfn = range.end};
+  sequence_.Advance(range);
   // An invalidated root may still map a frame, and only one root maps it. The
   // roots are listed first: a root that joins later holds newer mappings.
   for (const int64_t root_id : RootIds()) {

@@ -49,20 +49,23 @@ class SptePtr {
   std::atomic<uint64_t>* entry_ = nullptr;
 };
 
-// Reads an entry. Acquire: what the entry points to, or what its owner did
-// before it wrote the value, is visible.
+// Reads an entry. What the entry points to, or what its owner did before it
+// wrote the value, is visible. Sequentially consistent, which costs a load
+// nothing on x86-64: who changes a range looks for entries after it has
+// advanced the sequence that installers check (engine/mmu/change_sequence.h).
 inline Spte ReadSpte(SptePtr entry) {
-  return Spte::FromRaw(entry.entry_->load(std::memory_order_acquire));
+  return Spte::FromRaw(entry.entry_->load(std::memory_order_seq_cst));
 }
 
 // Replaces `expected` by `desired`. Returns false, with no effect but that
-// `expected` holds the value found, if the entry was something else. Release:
-// a table is filled before it is linked. Acquire on failure, as ReadSpte().
+// `expected` holds the value found, if the entry was something else. A table is
+// filled before it is linked. Sequentially consistent for the installer's part
+// of the same protocol. Acquire on failure: nothing was written.
 [[nodiscard]] inline bool TryWriteSpte(SptePtr entry, Spte& expected,
                                        Spte desired) {
   uint64_t raw = expected.raw();
   const bool written = entry.entry_->compare_exchange_strong(
-      raw, desired.raw(), std::memory_order_acq_rel, std::memory_order_acquire);
+      raw, desired.raw(), std::memory_order_seq_cst, std::memory_order_acquire);
   if (!written) expected = Spte::FromRaw(raw);
   return written;
 }

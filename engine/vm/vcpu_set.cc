@@ -317,7 +317,11 @@ bool VcpuSet::BeginFault(Memslot& memslot, const FaultEvent& event) {
   MutexLock lock(mutex_);
   int index = 0;
   Vcpu* vcpu = FindInside(event.thread, &index);
-  if (vcpu == nullptr) return true;
+  if (vcpu == nullptr) {
+    // Stale: nobody waits for an answer. Who does all the same looks again.
+    memslot.Wake({event.gfn, event.gfn + 1});
+    return false;
+  }
   if (WantedOutside() && RefuseFor(*vcpu, memslot, event.gfn)) return false;
   vcpu->faulting_in = &memslot;
   vcpu->faulting_gfn = event.gfn;

@@ -98,8 +98,9 @@ class VcpuSet {
   void Pause();
   void Resume();
 
-  // A pager is about to serve `event`, and has served it. If the vCPU is wanted
-  // outside it is ejected at once and BeginFault() returns false; if it is
+  // A pager is about to serve `event`, and has served it. BeginFault() returns
+  // false if there is nothing to serve: the vCPU has come out by itself, or it
+  // is wanted outside and was ejected at once. If it is
   // wanted outside meanwhile, it need not wait for the pager. The memslot is
   // pinned in between.
   bool BeginFault(Memslot& memslot, const FaultEvent& event);

@@ -62,11 +62,15 @@ void VmImpl::OnFault(Memslot& memslot, FaultEvent event) {
   if (!memslot.TryPin(PinMode::kUnmap)) return;
   const BackingPin pin(&memslot, /*for_map=*/false);
   event.gfn = memslot.range().start + event.index;
+  // Read while the vCPU still waits: a zap after it has come out, by a stop for
+  // instance, is not undone by its fault.
+  const ChangeSequence::Snapshot sequence = mmu_->ReadSequence(event.gfn);
   if (!vcpus_->BeginFault(memslot, event)) return;
   const FaultOutcome outcome =
       mmu_->HandleFault({.gfn = event.gfn,
                          .write = event.write,
-                         .may_install = !memslot.faults_wait()});
+                         .may_install = !memslot.faults_wait(),
+                         .sequence = sequence});
   vcpus_->EndFault(event);
   switch (outcome.result) {
     case FaultResult::kFixed:
