@@ -89,7 +89,10 @@ expect_error $vm/GetVm '{"name":"vms/none"}' not_found RESOURCE_NOT_FOUND
 expect_error $mmu/MapRange \
   '{"vm":"vms/curl","range":{"startGfn":"2000","endGfn":"2001"}}' \
   out_of_range GFN_NOT_BACKED
-expect_error $mmu/AgeRange '{"vm":"vms/curl","range":{"endGfn":"1"}}' \
+expect $mmu/AgeRange \
+  '{"vm":"vms/curl","range":{"endGfn":"1024"},"testOnly":true}' \
+  '"youngFrameCount":"6"'
+expect_error tdp.v1.WorkingSetService/EstimateWorkingSet '{"vm":"vms/curl"}' \
   unimplemented NOT_IMPLEMENTED
 expect_error $vm/CreateVm '{"vmId":"Not A Name","vm":{"vcpuCount":1}}' \
   invalid_argument FIELD_INVALID

@@ -55,6 +55,7 @@ class Client {
   absl::StatusOr<v1::CreateVmResponse> CreateVm(const v1::CreateVmRequest&);
   absl::StatusOr<v1::GetVmResponse> GetVm(const v1::GetVmRequest&);
   absl::StatusOr<v1::ListVmsResponse> ListVms();
+  absl::StatusOr<v1::UpdateVmResponse> UpdateVm(const v1::UpdateVmRequest&);
   absl::StatusOr<v1::DeleteVmResponse> DeleteVm(const v1::DeleteVmRequest&);
   absl::StatusOr<v1::StartVmResponse> StartVm(const v1::StartVmRequest&);
   absl::StatusOr<v1::PauseVmResponse> PauseVm(const v1::PauseVmRequest&);
@@ -67,6 +68,8 @@ class Client {
       const v1::GetMemslotRequest&);
   absl::StatusOr<v1::ListMemslotsResponse> ListMemslots(
       const std::string& vm_name);
+  absl::StatusOr<v1::UpdateMemslotResponse> UpdateMemslot(
+      const v1::UpdateMemslotRequest&);
   absl::StatusOr<v1::DeleteMemslotResponse> DeleteMemslot(
       const v1::DeleteMemslotRequest&);
 
@@ -77,6 +80,20 @@ class Client {
 
   absl::StatusOr<v1::MapRangeResponse> MapRange(const v1::MapRangeRequest&);
   absl::StatusOr<v1::ZapRangeResponse> ZapRange(const v1::ZapRangeRequest&);
+  absl::StatusOr<v1::ProtectRangeResponse> ProtectRange(
+      const v1::ProtectRangeRequest&);
+  absl::StatusOr<v1::WriteProtectRangeResponse> WriteProtectRange(
+      const v1::WriteProtectRangeRequest&);
+  absl::StatusOr<v1::SplitHugePagesResponse> SplitHugePages(
+      const v1::SplitHugePagesRequest&);
+  absl::StatusOr<v1::CollapseHugePagesResponse> CollapseHugePages(
+      const v1::CollapseHugePagesRequest&);
+  // With a bitmap, in pieces of as many frames as one call takes; `young` of
+  // the sum covers the whole range. What was found before an error is not to be
+  // found again: it is in `*sum`, up to its `next_gfn`.
+  absl::Status AgeRange(const v1::AgeRangeRequest&, v1::AgeRangeResponse* sum);
+  absl::StatusOr<v1::ApplyBatchResponse> ApplyBatch(
+      const v1::ApplyBatchRequest&);
   absl::StatusOr<v1::AuditRangeResponse> AuditRange(
       const v1::AuditRangeRequest&);
   absl::StatusOr<v1::ZapAllResponse> ZapAll(const v1::ZapAllRequest&);

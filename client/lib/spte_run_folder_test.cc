@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/lib/page_level.h"
 #include "client/lib/spte_text.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -178,7 +179,6 @@ TEST(SpteTextTest, EveryLevelCoversItsFrames) {
   EXPECT_EQ(FramesPerEntry(v1::PAGE_LEVEL_2M), 512u);
   EXPECT_EQ(FramesPerEntry(v1::PAGE_LEVEL_256T), uint64_t{1} << 36);
   EXPECT_EQ(FramesPerEntry(static_cast<v1::PageLevel>(9)), 0u);
-  EXPECT_EQ(LevelText(static_cast<v1::PageLevel>(9)), "level 9");
   v1::Spte last = None(v1::PAGE_LEVEL_2M, ~uint64_t{0} - 10);
   EXPECT_EQ(FramesOf(last).end_gfn, ~uint64_t{0});
 }

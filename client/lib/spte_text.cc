@@ -16,23 +16,6 @@ bool IsSettledLeaf(const v1::Spte& spte) {
 
 }  // namespace
 
-std::string LevelText(v1::PageLevel level) {
-  switch (level) {
-    case v1::PAGE_LEVEL_4K:
-      return "4K";
-    case v1::PAGE_LEVEL_2M:
-      return "2M";
-    case v1::PAGE_LEVEL_1G:
-      return "1G";
-    case v1::PAGE_LEVEL_512G:
-      return "512G";
-    case v1::PAGE_LEVEL_256T:
-      return "256T";
-    default:
-      return absl::StrCat("level ", static_cast<int>(level));
-  }
-}
-
 uint64_t FramesPerEntry(v1::PageLevel level) {
   if (level < v1::PAGE_LEVEL_4K || level > v1::PAGE_LEVEL_256T) return 0;
   return uint64_t{1} << (9 * (static_cast<int>(level) - 1));

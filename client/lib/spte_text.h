@@ -13,9 +13,7 @@
 
 namespace tdp::client {
 
-// "4K", "2M", "1G", "512G", "256T"; "level 9" for what has no name.
-std::string LevelText(v1::PageLevel level);
-// Frames that one entry covers; 0 for a level that has no name.
+// Frames that one entry covers; 0 for a level that there is not.
 uint64_t FramesPerEntry(v1::PageLevel level);
 // The frames that an entry covers.
 FrameRange FramesOf(const v1::Spte& spte);

@@ -18,6 +18,11 @@ std::string EnumText(absl::string_view value_name, absl::string_view prefix);
 
 // "1 frame", "2 frames".
 std::string CountText(int64_t count, absl::string_view noun);
+// "1 entry", "2 entries".
+std::string CountText(int64_t count, absl::string_view singular,
+                      absl::string_view plural);
+// "256 frames (1M)".
+std::string FramesText(int64_t count);
 
 }  // namespace tdp::client
 

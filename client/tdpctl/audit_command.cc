@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/lib/address.h"
 #include "client/lib/audit_sum.h"
+#include "client/lib/page_level.h"
 #include "client/lib/spte_text.h"
 #include "client/lib/table.h"
 #include "client/lib/words.h"

@@ -125,6 +125,10 @@ int RunTdpctl(std::vector<std::string> args, Io io) {
   AddVcpuCommands(commands);
   AddGuestCommands(commands);
   AddMapCommands(commands);
+  AddProtectCommands(commands);
+  AddHugePageCommands(commands);
+  AddAgeCommand(commands);
+  AddBatchCommand(commands);
   AddWalkCommand(commands);
   AddAuditCommand(commands);
   AddStatsCommand(commands);

@@ -2,19 +2,13 @@
 
 #include <string>
 
-#include "absl/strings/str_cat.h"
-#include "client/lib/address.h"
+#include "client/lib/page_level.h"
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
+#include "client/tdpctl/range_parameters.h"
 
 namespace tdp::client {
 namespace {
-
-std::string FramesText(int64_t frames) {
-  return absl::StrCat(CountText(frames, "frame"), " (",
-                      FormatSize(static_cast<uint64_t>(frames) << kFrameShift),
-                      ")");
-}
 
 absl::Status RunMap(Session& session, const v1::MapRangeRequest& request) {
   const auto response = session.client().MapRange(request);
@@ -52,33 +46,18 @@ absl::Status RunZapAll(Session& session, const v1::ZapAllRequest& request) {
   return absl::OkStatus();
 }
 
-template <typename Request>
-void AddRange(Parameters& parameters, Request* request,
-              const std::string& description) {
-  parameters.AddVm([=](const std::string& vm) { request->set_vm(vm); });
-  parameters.Add({.name = "RANGE",
-                  .description = description,
-                  .presence = Presence::kRequired},
-                 ParseFrameRange, [=](FrameRange range) {
-                   request->mutable_range()->set_start_gfn(range.start_gfn);
-                   request->mutable_range()->set_end_gfn(range.end_gfn);
-                 });
-}
-
 void AddMap(CommandSet& commands) {
   auto [parameters, args] =
       commands.Add(commands.root(), "map",
                    "Map a range before the guest touches it", RunMap);
   v1::MapRangeRequest* request = args.get();
-  AddRange(parameters, request, "Frames to map");
+  AddVmAndRange(parameters, request, "Frames to map");
   parameters.AddFlag({.name = "--write",
                       .description = "Map writable memory writable at once"},
                      [=] { request->set_write(true); });
   parameters.AddChoice<v1::PageLevel>(
       {.name = "--max-level", .description = "Largest mapping to install"},
-      {{"4K", v1::PAGE_LEVEL_4K},
-       {"2M", v1::PAGE_LEVEL_2M},
-       {"1G", v1::PAGE_LEVEL_1G}},
+      LevelChoices(v1::PAGE_LEVEL_4K, v1::PAGE_LEVEL_2M),
       [=](v1::PageLevel level) { request->set_max_level(level); });
 }
 
@@ -101,7 +80,7 @@ void AddMapCommands(CommandSet& commands) {
   auto zap =
       commands.Add(commands.root(), "zap",
                    "Remove the mappings of a range; memory stays", RunZap);
-  AddRange(zap.parameters, zap.args.get(), "Frames to unmap");
+  AddVmAndRange(zap.parameters, zap.args.get(), "Frames to unmap");
   AddZapAll(commands);
 }
 

@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
@@ -46,7 +47,7 @@ struct Parameter {
 template <typename T>
 using Parser = absl::StatusOr<T> (*)(absl::string_view);
 
-// The words that stand for the values of an option.
+// The words that stand for the values of an option, in either case.
 template <typename T>
 using Choices = std::vector<std::pair<std::string, T>>;
 
@@ -81,7 +82,7 @@ class Parameters {
     parameter.shown_type = words;
     AddChecked(parameter, [choices, words, set](const std::string& text) {
       for (const auto& [word, value] : choices) {
-        if (word != text) continue;
+        if (!absl::EqualsIgnoreCase(word, text)) continue;
         set(value);
         return absl::OkStatus();
       }

@@ -105,6 +105,28 @@ TEST_F(TdpctlTest, EveryTransitionShowsTheVm) {
   EXPECT_EQ(server_.stop_vm.requests().at(0).name(), "vms/demo");
 }
 
+TEST_F(TdpctlTest, UpdatingAVmReplacesItsLabels) {
+  server_.update_vm.Return(Proto<v1::UpdateVmResponse>(kVm));
+  EXPECT_EQ(Run({"vm", "update", "demo", "--label", "b=2", "--label=a=1",
+                 "--etag=7"}),
+            kVmText);
+  Run({"vm", "update", "demo", "--no-labels"});
+  EXPECT_THAT(
+      server_.update_vm.requests(),
+      ElementsAre(EqualsProto(R"pb(
+                    vm {
+                      name: "vms/demo"
+                      labels { key: "a" value: "1" }
+                      labels { key: "b" value: "2" }
+                      etag: "7"
+                    }
+                    update_mask { paths: "labels" })pb"),
+                  EqualsProto(R"pb(vm { name: "vms/demo" }
+                                   update_mask { paths: "labels" })pb")));
+  EXPECT_THAT(Run({"vm", "update", "demo", "--no-labels", "--json"}),
+              HasSubstr("{\"vm\":{\"name\":\"vms/demo\""));
+}
+
 TEST_F(TdpctlTest, AVmMayBeNamedInFull) {
   server_.get_vm.Return(Proto<v1::GetVmResponse>(kVm));
   Run({"vm", "get", "vms/demo"});
@@ -171,6 +193,53 @@ TEST_F(TdpctlTest, CreatingASlotSendsEveryOption) {
                   fault_policy: FAULT_POLICY_WAIT
                   map_around_frame_count: 16
                 })pb")));
+}
+
+TEST_F(TdpctlTest, UpdatingASlotNamesEveryFieldThatIsGiven) {
+  server_.update_memslot.Return(Proto<v1::UpdateMemslotResponse>(kSlot));
+  EXPECT_THAT(
+      Run({"slot", "update", "demo", "ram", "--base=1M", "--read-only=on",
+           "--fault-policy=wait", "--map-around=16", "--etag=7"}),
+      HasSubstr("vms/demo/memslots/ram  0x100000..0x4100000   64M"));
+  EXPECT_THAT(server_.update_memslot.requests(), ElementsAre(EqualsProto(R"pb(
+                memslot {
+                  name: "vms/demo/memslots/ram"
+                  base_gfn: 256
+                  read_only: true
+                  etag: "7"
+                  fault_policy: FAULT_POLICY_WAIT
+                  map_around_frame_count: 16
+                }
+                update_mask {
+                  paths: [
+                    "base_gfn",
+                    "read_only",
+                    "fault_policy",
+                    "map_around_frame_count"
+                  ]
+                })pb")));
+}
+
+TEST_F(TdpctlTest, UpdatingNothingOfASlotIsRefusedBeforeAnyCall) {
+  for (const char* option : {"--json", "--etag=7"}) {
+    const Outcome outcome = RunAny({"slot", "update", "demo", "ram", option});
+    EXPECT_EQ(outcome.exit_code, 2) << option;
+    EXPECT_EQ(outcome.out, "") << option;
+    EXPECT_THAT(outcome.err, HasSubstr("tdpctl: nothing to update; "))
+        << option;
+  }
+  EXPECT_TRUE(server_.update_memslot.requests().empty());
+}
+
+TEST_F(TdpctlTest, AFieldOfASlotMayBeSwitchedOff) {
+  server_.update_memslot.Return(Proto<v1::UpdateMemslotResponse>(kSlot));
+  Run({"slot", "update", "demo", "ram", "--read-only=off", "--base=0"});
+  EXPECT_THAT(server_.update_memslot.requests(), ElementsAre(EqualsProto(R"pb(
+                memslot { name: "vms/demo/memslots/ram" }
+                update_mask { paths: "base_gfn" paths: "read_only" })pb")));
+  EXPECT_THAT(
+      Run({"slot", "update", "demo", "ram", "--map-around=0", "--json"}),
+      HasSubstr("{\"memslot\":{\"name\":\"vms/demo/memslots/ram\""));
 }
 
 TEST_F(TdpctlTest, SlotsAreListedAndShown) {

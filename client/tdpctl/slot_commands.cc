@@ -1,5 +1,6 @@
-// tdpctl slot create|get|list|delete.
+// tdpctl slot create|get|list|update|delete.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -8,7 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "client/lib/address.h"
 #include "client/lib/names.h"
-#include "client/lib/spte_text.h"
+#include "client/lib/page_level.h"
 #include "client/lib/table.h"
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
@@ -19,6 +20,12 @@ namespace {
 struct SlotArgs {
   std::string vm;
   std::string slot;
+};
+
+struct UpdateArgs {
+  std::string vm;
+  std::string slot;
+  v1::UpdateMemslotRequest request;  // without the name
 };
 
 Table SlotTable() {
@@ -97,6 +104,17 @@ absl::Status RunList(Session& session, const SlotArgs& args) {
   return absl::OkStatus();
 }
 
+absl::Status RunUpdate(Session& session, const UpdateArgs& args) {
+  if (args.request.update_mask().paths().empty()) {
+    session.UsageError(
+        "nothing to update; \"tdpctl slot update --help\" shows what can be");
+    return absl::OkStatus();
+  }
+  v1::UpdateMemslotRequest request = args.request;
+  request.mutable_memslot()->set_name(MemslotName(args.vm, args.slot));
+  return PrintSlot(session, session.client().UpdateMemslot(request));
+}
+
 absl::Status RunDelete(Session& session, const SlotArgs& args) {
   v1::DeleteMemslotRequest request;
   request.set_name(MemslotName(args.vm, args.slot));
@@ -124,6 +142,20 @@ void AddSource(Parameters& parameters, v1::Memslot* slot) {
                  });
 }
 
+void AddFaultPolicy(Parameters& parameters,
+                    std::function<void(v1::FaultPolicy)> set) {
+  parameters.AddChoice<v1::FaultPolicy>(
+      {.name = "--fault-policy",
+       .description = "How a guest touch of an unmapped frame is answered"},
+      {{"map", v1::FAULT_POLICY_MAP}, {"wait", v1::FAULT_POLICY_WAIT}}, set);
+}
+
+void AddMapAround(Parameters& parameters, std::function<void(int32_t)> set) {
+  parameters.Add({.name = "--map-around",
+                  .description = "Frames that a guest fault maps about it"},
+                 ParseInteger<int32_t>, set);
+}
+
 void AddCreate(CommandSet& commands, CommandSet::Group group) {
   auto [parameters, args] =
       commands.Add(group, "create", "Add a memslot", RunCreate);
@@ -146,49 +178,87 @@ void AddCreate(CommandSet& commands, CommandSet::Group group) {
                  ParseFrameCount,
                  [=](int64_t frames) { slot->set_frame_count(frames); });
   parameters.AddFlag(
-      {.name = "--read-only", .description = "Guest writes wait for a verdict"},
+      {.name = "--read-only",
+       .description = "Guest writes wait until the memslot is writable"},
       [=] { slot->set_read_only(true); });
   AddSource(parameters, slot);
-  parameters.AddChoice<v1::FaultPolicy>(
-      {.name = "--fault-policy",
-       .description = "How a guest touch of an unmapped frame is answered"},
-      {{"map", v1::FAULT_POLICY_MAP}, {"wait", v1::FAULT_POLICY_WAIT}},
-      [=](v1::FaultPolicy policy) { slot->set_fault_policy(policy); });
+  AddFaultPolicy(parameters, [=](v1::FaultPolicy policy) {
+    slot->set_fault_policy(policy);
+  });
   parameters.AddChoice<v1::PageLevel>(
       {.name = "--host-page",
        .description = "Size of the host pages that hold the memory"},
-      {{"4K", v1::PAGE_LEVEL_4K}, {"2M", v1::PAGE_LEVEL_2M}},
+      LevelChoices(v1::PAGE_LEVEL_4K, v1::PAGE_LEVEL_2M),
       [=](v1::PageLevel level) { slot->set_host_page_level(level); });
-  parameters.Add({.name = "--map-around",
-                  .description = "Frames that a guest fault maps about it"},
-                 ParseInteger<int32_t>, [=](int32_t frames) {
-                   slot->set_map_around_frame_count(frames);
-                 });
+  AddMapAround(parameters, [=](int32_t frames) {
+    slot->set_map_around_frame_count(frames);
+  });
+}
+
+template <typename Args>
+void AddVmAndSlot(Parameters& parameters, Args* args) {
+  parameters.AddVm([=](const std::string& vm) { args->vm = vm; });
+  parameters.AddText({.name = "SLOT",
+                      .description = "Name of the memslot",
+                      .presence = Presence::kRequired},
+                     [=](const std::string& id) { args->slot = id; });
 }
 
 void AddNamed(CommandSet& commands, CommandSet::Group group,
               const std::string& name, const std::string& description,
               absl::Status (*run)(Session&, const SlotArgs&)) {
   auto command = commands.Add(group, name, description, run);
-  SlotArgs* args = command.args.get();
-  command.parameters.AddVm([=](const std::string& vm) { args->vm = vm; });
-  command.parameters.AddText({.name = "SLOT",
-                              .description = "Name of the memslot",
-                              .presence = Presence::kRequired},
-                             [=](const std::string& id) { args->slot = id; });
+  AddVmAndSlot(command.parameters, command.args.get());
+}
+
+void AddUpdate(CommandSet& commands, CommandSet::Group group) {
+  auto [parameters, args] = commands.Add(
+      group, "update", "Change or move a memslot; what is not given stays",
+      RunUpdate);
+  AddVmAndSlot(parameters, args.get());
+  v1::UpdateMemslotRequest* request = &args->request;
+  v1::Memslot* slot = request->mutable_memslot();
+  const auto name_field = [=](const char* field) {
+    request->mutable_update_mask()->add_paths(field);
+  };
+  parameters.Add({.name = "--base", .description = "New first address"},
+                 ParseAlignedFrame, [=](uint64_t gfn) {
+                   name_field("base_gfn");
+                   slot->set_base_gfn(gfn);
+                 });
+  parameters.AddChoice<bool>(
+      {.name = "--read-only",
+       .description = "Guest writes wait until this is off"},
+      {{"on", true}, {"off", false}}, [=](bool on) {
+        name_field("read_only");
+        slot->set_read_only(on);
+      });
+  AddFaultPolicy(parameters, [=](v1::FaultPolicy policy) {
+    name_field("fault_policy");
+    slot->set_fault_policy(policy);
+  });
+  AddMapAround(parameters, [=](int32_t frames) {
+    name_field("map_around_frame_count");
+    slot->set_map_around_frame_count(frames);
+  });
+  parameters.AddText(
+      {.name = "--etag",
+       .description = "Fail unless this is the etag of the memslot"},
+      [=](const std::string& etag) { slot->set_etag(etag); });
 }
 
 }  // namespace
 
 void AddSlotCommands(CommandSet& commands) {
-  const CommandSet::Group group =
-      commands.AddGroup("slot", "Add, show and remove the memslots of a VM");
+  const CommandSet::Group group = commands.AddGroup(
+      "slot", "Add, show, change and remove the memslots of a VM");
   AddCreate(commands, group);
   AddNamed(commands, group, "get", "Show one memslot", RunGet);
   auto list =
       commands.Add(group, "list", "Show every memslot of a VM", RunList);
   SlotArgs* args = list.args.get();
   list.parameters.AddVm([=](const std::string& vm) { args->vm = vm; });
+  AddUpdate(commands, group);
   AddNamed(commands, group, "delete", "Zap and remove a memslot", RunDelete);
 }
 

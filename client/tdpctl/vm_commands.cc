@@ -1,4 +1,4 @@
-// tdpctl vm create|get|list|delete|start|pause|resume|stop.
+// tdpctl vm create|get|list|update|delete|start|pause|resume|stop.
 
 #include <map>
 #include <string>
@@ -76,6 +76,10 @@ absl::Status RunGet(Session& session, const v1::GetVmRequest& request) {
   return PrintVm(session, session.client().GetVm(request));
 }
 
+absl::Status RunUpdate(Session& session, const v1::UpdateVmRequest& request) {
+  return PrintVm(session, session.client().UpdateVm(request));
+}
+
 absl::Status RunStart(Session& session, const v1::StartVmRequest& request) {
   return PrintVm(session, session.client().StartVm(request));
 }
@@ -116,6 +120,15 @@ absl::Status RunDelete(Session& session, const v1::DeleteVmRequest& request) {
   return absl::OkStatus();
 }
 
+void AddLabel(Parameters& parameters, const std::string& description,
+              v1::Vm* vm) {
+  parameters.Add(
+      {.name = "--label", .description = description, .repeated = true},
+      ParseLabel, [=](const Label& label) {
+        (*vm->mutable_labels())[label.first] = label.second;
+      });
+}
+
 void AddCreate(CommandSet& commands, CommandSet::Group group) {
   auto [parameters, args] =
       commands.Add(group, "create", "Create a VM", RunCreate);
@@ -146,12 +159,25 @@ void AddCreate(CommandSet& commands, CommandSet::Group group) {
                   .description = "Upper bound for page-table memory"},
                  ParseSize,
                  [=](int64_t bytes) { vm->set_page_table_limit_bytes(bytes); });
-  parameters.Add({.name = "--label",
-                  .description = "KEY=VALUE; may be given several times",
-                  .repeated = true},
-                 ParseLabel, [=](const Label& label) {
-                   (*vm->mutable_labels())[label.first] = label.second;
-                 });
+  AddLabel(parameters, "KEY=VALUE; may be given several times", vm);
+}
+
+void AddUpdate(CommandSet& commands, CommandSet::Group group) {
+  auto [parameters, args] =
+      commands.Add(group, "update", "Replace the labels of a VM", RunUpdate);
+  v1::UpdateVmRequest* request = args.get();
+  v1::Vm* vm = request->mutable_vm();
+  request->mutable_update_mask()->add_paths("labels");
+  parameters.AddVm([=](const std::string& name) { vm->set_name(name); });
+  Parameters labels = parameters.AddAlternatives("labels", Presence::kRequired);
+  AddLabel(labels,
+           "KEY=VALUE; may be given several times, and replaces every label",
+           vm);
+  labels.AddFlag({.name = "--no-labels", .description = "Remove every label"},
+                 [] {});
+  parameters.AddText({.name = "--etag",
+                      .description = "Fail unless this is the etag of the VM"},
+                     [=](const std::string& etag) { vm->set_etag(etag); });
 }
 
 // Adds a command that takes nothing but the name of a VM.
@@ -172,6 +198,7 @@ void AddVmCommands(CommandSet& commands) {
   AddCreate(commands, group);
   AddNamed(commands, group, "get", "Show one VM", RunGet);
   commands.Add(group, "list", "Show every VM", RunList);
+  AddUpdate(commands, group);
   AddNamed(commands, group, "delete", "Delete a VM that does not run",
            RunDelete);
   AddNamed(commands, group, "start", "Let the vCPUs run", RunStart);

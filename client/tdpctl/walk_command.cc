@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/lib/address.h"
+#include "client/lib/page_level.h"
 #include "client/lib/spte_run_folder.h"
 #include "client/lib/spte_text.h"
 #include "client/lib/table.h"
@@ -166,11 +167,7 @@ void AddWalkCommand(CommandSet& commands) {
   parameters.AddChoice<v1::PageLevel>(
       {.name = "--min-level",
        .description = "In a range: do not descend below this level"},
-      {{"4K", v1::PAGE_LEVEL_4K},
-       {"2M", v1::PAGE_LEVEL_2M},
-       {"1G", v1::PAGE_LEVEL_1G},
-       {"512G", v1::PAGE_LEVEL_512G},
-       {"256T", v1::PAGE_LEVEL_256T}},
+      LevelChoices(v1::PAGE_LEVEL_4K, v1::PAGE_LEVEL_256T),
       [=](v1::PageLevel level) { args->min_level = level; });
 }
 

@@ -104,6 +104,11 @@ class FakeVmService final : public v1::VmService::Service {
                        v1::ListVmsResponse* response) override {
     return shared_.Unary(shared_.fake.list_vms, *context, *request, *response);
   }
+  grpc::Status UpdateVm(grpc::ServerContext* context,
+                        const v1::UpdateVmRequest* request,
+                        v1::UpdateVmResponse* response) override {
+    return shared_.Unary(shared_.fake.update_vm, *context, *request, *response);
+  }
   grpc::Status DeleteVm(grpc::ServerContext* context,
                         const v1::DeleteVmRequest* request,
                         v1::DeleteVmResponse* response) override {
@@ -154,6 +159,12 @@ class FakeMemslotService final : public v1::MemslotService::Service {
                             const v1::ListMemslotsRequest* request,
                             v1::ListMemslotsResponse* response) override {
     return shared_.Unary(shared_.fake.list_memslots, *context, *request,
+                         *response);
+  }
+  grpc::Status UpdateMemslot(grpc::ServerContext* context,
+                             const v1::UpdateMemslotRequest* request,
+                             v1::UpdateMemslotResponse* response) override {
+    return shared_.Unary(shared_.fake.update_memslot, *context, *request,
                          *response);
   }
   grpc::Status DeleteMemslot(grpc::ServerContext* context,
@@ -216,6 +227,41 @@ class FakeMmuService final : public v1::MmuService::Service {
                       const v1::ZapAllRequest* request,
                       v1::ZapAllResponse* response) override {
     return shared_.Unary(shared_.fake.zap_all, *context, *request, *response);
+  }
+  grpc::Status ProtectRange(grpc::ServerContext* context,
+                            const v1::ProtectRangeRequest* request,
+                            v1::ProtectRangeResponse* response) override {
+    return shared_.Unary(shared_.fake.protect_range, *context, *request,
+                         *response);
+  }
+  grpc::Status WriteProtectRange(
+      grpc::ServerContext* context, const v1::WriteProtectRangeRequest* request,
+      v1::WriteProtectRangeResponse* response) override {
+    return shared_.Unary(shared_.fake.write_protect_range, *context, *request,
+                         *response);
+  }
+  grpc::Status SplitHugePages(grpc::ServerContext* context,
+                              const v1::SplitHugePagesRequest* request,
+                              v1::SplitHugePagesResponse* response) override {
+    return shared_.Unary(shared_.fake.split_huge_pages, *context, *request,
+                         *response);
+  }
+  grpc::Status CollapseHugePages(
+      grpc::ServerContext* context, const v1::CollapseHugePagesRequest* request,
+      v1::CollapseHugePagesResponse* response) override {
+    return shared_.Unary(shared_.fake.collapse_huge_pages, *context, *request,
+                         *response);
+  }
+  grpc::Status AgeRange(grpc::ServerContext* context,
+                        const v1::AgeRangeRequest* request,
+                        v1::AgeRangeResponse* response) override {
+    return shared_.Unary(shared_.fake.age_range, *context, *request, *response);
+  }
+  grpc::Status ApplyBatch(grpc::ServerContext* context,
+                          const v1::ApplyBatchRequest* request,
+                          v1::ApplyBatchResponse* response) override {
+    return shared_.Unary(shared_.fake.apply_batch, *context, *request,
+                         *response);
   }
   grpc::Status WalkGfn(grpc::ServerContext* context,
                        const v1::WalkGfnRequest* request,

@@ -116,6 +116,7 @@ class FakeServer {
   FakeUnary<v1::CreateVmRequest, v1::CreateVmResponse> create_vm;
   FakeUnary<v1::GetVmRequest, v1::GetVmResponse> get_vm;
   FakeUnary<v1::ListVmsRequest, v1::ListVmsResponse> list_vms;
+  FakeUnary<v1::UpdateVmRequest, v1::UpdateVmResponse> update_vm;
   FakeUnary<v1::DeleteVmRequest, v1::DeleteVmResponse> delete_vm;
   FakeUnary<v1::StartVmRequest, v1::StartVmResponse> start_vm;
   FakeUnary<v1::PauseVmRequest, v1::PauseVmResponse> pause_vm;
@@ -124,6 +125,7 @@ class FakeServer {
   FakeUnary<v1::CreateMemslotRequest, v1::CreateMemslotResponse> create_memslot;
   FakeUnary<v1::GetMemslotRequest, v1::GetMemslotResponse> get_memslot;
   FakeUnary<v1::ListMemslotsRequest, v1::ListMemslotsResponse> list_memslots;
+  FakeUnary<v1::UpdateMemslotRequest, v1::UpdateMemslotResponse> update_memslot;
   FakeUnary<v1::DeleteMemslotRequest, v1::DeleteMemslotResponse> delete_memslot;
   FakeUnary<v1::LoadGuestRequest, v1::LoadGuestResponse> load_guest;
   FakeUnary<v1::GetVcpuRequest, v1::GetVcpuResponse> get_vcpu;
@@ -132,6 +134,15 @@ class FakeServer {
   FakeUnary<v1::MapRangeRequest, v1::MapRangeResponse> map_range;
   FakeUnary<v1::ZapRangeRequest, v1::ZapRangeResponse> zap_range;
   FakeUnary<v1::ZapAllRequest, v1::ZapAllResponse> zap_all;
+  FakeUnary<v1::ProtectRangeRequest, v1::ProtectRangeResponse> protect_range;
+  FakeUnary<v1::WriteProtectRangeRequest, v1::WriteProtectRangeResponse>
+      write_protect_range;
+  FakeUnary<v1::SplitHugePagesRequest, v1::SplitHugePagesResponse>
+      split_huge_pages;
+  FakeUnary<v1::CollapseHugePagesRequest, v1::CollapseHugePagesResponse>
+      collapse_huge_pages;
+  FakeUnary<v1::AgeRangeRequest, v1::AgeRangeResponse> age_range;
+  FakeUnary<v1::ApplyBatchRequest, v1::ApplyBatchResponse> apply_batch;
   FakeUnary<v1::WalkGfnRequest, v1::WalkGfnResponse> walk_gfn;
   FakeUnary<v1::AuditRangeRequest, v1::AuditRangeResponse> audit_range;
   FakeUnary<v1::GetVmStatsRequest, v1::GetVmStatsResponse> get_vm_stats;

@@ -16,6 +16,7 @@ readonly BUILD_PACKAGES=(
   liburcu-dev
   protobuf-compiler
   protobuf-compiler-grpc
+  systemtap-sdt-dev
 )
 
 # What the checks and tests need besides.

@@ -205,14 +205,31 @@ absl::Status HostCallError(absl::string_view call, int error_number) {
       {{"call", std::string(call)}, {"errno", absl::StrCat(error_number)}});
 }
 
-absl::Status HostMapError(Gfn gfn, int error_number) {
+absl::Status HostFrameError(WindowCall call, Gfn gfn, int error_number) {
+  struct Words {
+    const char* action;
+    const char* call;
+  };
+  const Words words = [call]() -> Words {
+    switch (call) {
+      case WindowCall::kMap:
+        return {"map", "ioctl(UFFDIO_CONTINUE)"};
+      case WindowCall::kUnmap:
+        return {"unmap", "madvise(MADV_DONTNEED)"};
+      case WindowCall::kProtect:
+        break;
+    }
+    return {"change the protection of", "ioctl(UFFDIO_WRITEPROTECT)"};
+  }();
+  const std::string frame = Hex(gfn.value());
   if (error_number != ENOMEM) {
-    return HostCallError("ioctl(UFFDIO_CONTINUE)", error_number);
+    return HostCallError(absl::StrCat(words.call, " from frame ", frame, " on"),
+                         error_number);
   }
   return MakeError(ErrorReason::kHostMemoryExhausted,
-                   absl::StrCat("the host has no memory left to map frame ",
-                                Hex(gfn.value()), "; free memory on it"),
-                   {{"gfn", Hex(gfn.value())}});
+                   absl::StrCat("the host has no memory left to ", words.action,
+                                " frame ", frame, "; free memory on it"),
+                   {{"gfn", frame}});
 }
 
 }  // namespace tdp

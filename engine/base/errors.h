@@ -90,8 +90,10 @@ absl::Status InternalError(absl::string_view message,
                            ErrorMetadata metadata = {});
 // A failed system call: "ioctl(KVM_RUN): Bad address (errno 14)".
 absl::Status HostCallError(absl::string_view call, int error_number);
-// A host call that maps a frame failed: HOST_MEMORY_EXHAUSTED for ENOMEM.
-absl::Status HostMapError(Gfn gfn, int error_number);
+// A host call on a window failed, at or behind `gfn`: HOST_MEMORY_EXHAUSTED for
+// ENOMEM.
+enum class WindowCall { kMap, kUnmap, kProtect };
+absl::Status HostFrameError(WindowCall call, Gfn gfn, int error_number);
 
 }  // namespace tdp
 

@@ -23,6 +23,11 @@ inline constexpr int64_t kMaxConsoleBytes = int64_t{64} << 10;
 inline constexpr int64_t kMaxLabels = 64;
 inline constexpr int64_t kMaxLabelBytes = 256;
 inline constexpr int64_t kMaxWalkFrames = 65536;
+inline constexpr int64_t kMaxAgeBitmapFrames = int64_t{1} << 21;
+inline constexpr int64_t kMaxBatchOperations = 256;
+inline constexpr int64_t kMaxBatchFrames = int64_t{1} << 14;
+// Ranges of one VM on which ProtectRange() and ApplyBatch() limit the access.
+inline constexpr int64_t kMaxProtectedRanges = 4096;
 inline constexpr int64_t kMaxWriteChunkBytes = int64_t{1} << 20;
 inline constexpr int64_t kReadChunkBytes = int64_t{1} << 18;
 inline constexpr int64_t kMaxRequestBytes = int64_t{4} << 20;
@@ -36,8 +41,9 @@ inline constexpr int64_t kMaxPageSize = 1000;
 inline constexpr int64_t kMaxDivergences = 1000;
 // Tables unlinked but not yet past a grace period, process-wide.
 inline constexpr int64_t kMaxRetiredBytes = int64_t{64} << 20;
-// Frames that one host call covers at most.
-inline constexpr int64_t kMaxHostCallFrames = 512;
+// Frames that one host call covers at most: a table of 4K leaves, or so many 2M
+// ones that what the host takes for them stays below a millisecond.
+inline constexpr int64_t kMaxHostCallFrames = 64 * 512;
 
 }  // namespace tdp::limits
 

@@ -1,8 +1,9 @@
 // ShardedCounters: statistics that many threads add to without sharing a line.
 //
-// Each thread adds to a shard of its own, as long as there are no more threads
-// than shards; a read sums the shards. Gauges are counters that also go down: a
-// shard may be negative, the sum is exact when no thread adds.
+// A thread owns a shard while it lives, so that adding is a load and a store;
+// threads beyond the number of shards share one and pay for it. A read sums the
+// shards. Gauges are counters that also go down: a shard may be negative, the
+// sum is exact when no thread adds.
 //
 // Thread safety: all methods, from any thread.
 
@@ -16,14 +17,45 @@
 
 namespace tdp {
 
+// Which shard the calling thread adds to.
+class CounterShard {
+ public:
+  static constexpr size_t kOwned = 63;
+  static constexpr size_t kShared = kOwned;  // the last one
+  static constexpr size_t kCount = kOwned + 1;
+
+  static size_t OfThread() {
+    if (t_shard == kNone) [[unlikely]]
+      Acquire();
+    return t_shard;
+  }
+
+ private:
+  static constexpr size_t kNone = ~size_t{0};
+  struct Release {
+    ~Release();
+  };
+
+  static void Acquire();
+
+  static constinit thread_local size_t t_shard;
+};
+
 // `Id` is an enum class of consecutive values whose last one is kCount.
 template <typename Id>
 class ShardedCounters {
  public:
   void Add(Id id, int64_t delta) {
+    const size_t shard = CounterShard::OfThread();
+    std::atomic<int64_t>& value =
+        shards_[shard].values[static_cast<size_t>(id)];
     // Relaxed: a statistic orders nothing.
-    shards_[ThreadShard()].values[static_cast<size_t>(id)].fetch_add(
-        delta, std::memory_order_relaxed);
+    if (shard != CounterShard::kShared) [[likely]] {
+      value.store(value.load(std::memory_order_relaxed) + delta,
+                  std::memory_order_relaxed);
+    } else {
+      value.fetch_add(delta, std::memory_order_relaxed);
+    }
   }
 
   int64_t Read(Id id) const {
@@ -36,21 +68,13 @@ class ShardedCounters {
   }
 
  private:
-  static constexpr size_t kShards = 32;
   static constexpr size_t kIds = static_cast<size_t>(Id::kCount);
 
   struct alignas(128) Shard {
     std::array<std::atomic<int64_t>, kIds> values{};
   };
 
-  static size_t ThreadShard() {
-    static std::atomic<size_t> next_thread{0};
-    thread_local const size_t shard =
-        next_thread.fetch_add(1, std::memory_order_relaxed) % kShards;
-    return shard;
-  }
-
-  std::array<Shard, kShards> shards_;
+  std::array<Shard, CounterShard::kCount> shards_;
 };
 
 }  // namespace tdp

@@ -106,6 +106,11 @@ constexpr uint64_t FramesPerEntry(PageLevel level) {
 constexpr Gfn AlignDown(Gfn gfn, PageLevel level) {
   return Gfn(gfn.value() & ~(FramesPerEntry(level) - 1));
 }
+// The part of `range` in the entry of `level` that covers its first frame.
+constexpr GfnRange FirstEntryOf(GfnRange range, PageLevel level) {
+  return {range.start, std::min(range.end, AlignDown(range.start, level) +
+                                               FramesPerEntry(level))};
+}
 constexpr bool IsAligned(uint64_t frame, PageLevel level) {
   return (frame & (FramesPerEntry(level) - 1)) == 0;
 }

@@ -15,7 +15,7 @@ using State = ContentMap::State;
 using Want = ContentMap::Want;
 
 // Frames that are claimed at a time, so that nobody waits for long.
-constexpr uint64_t kClaimFrames = limits::kMaxHostCallFrames;
+constexpr uint64_t kClaimFrames = 512;
 
 }  // namespace
 

@@ -23,6 +23,8 @@ constexpr int kMaxRetries = 100;
 // Bits of an entry of /proc/PID/pagemap.
 constexpr uint64_t kPagemapPresent = uint64_t{1} << 63;
 constexpr uint64_t kPagemapWriteProtected = uint64_t{1} << 57;
+// As many as are read at once.
+constexpr uint64_t kPagemapEntries = 512;
 
 // Repeats `call` while it answers EAGAIN or EINTR, with a bound.
 template <typename Call>
@@ -134,11 +136,10 @@ absl::Status Memslot::Inspect(GfnRange run, absl::Span<HostFrame> frames) {
   assert(frames.size() == run.size());
   const ScopedFd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   if (pagemap.get() < 0) return HostCallError("open(pagemap)", errno);
-  uint64_t entries[limits::kMaxHostCallFrames];
+  uint64_t entries[kPagemapEntries];
   const uint64_t first_page = HvaOf(run.start).value() >> kPageShift;
   for (uint64_t done = 0; done < run.size();) {
-    const uint64_t count =
-        std::min<uint64_t>(run.size() - done, limits::kMaxHostCallFrames);
+    const uint64_t count = std::min(run.size() - done, kPagemapEntries);
     size_t read_bytes = 0;
     const int error =
         ReadFully(*calls_, pagemap.get(), entries, count * sizeof(entries[0]),

@@ -10,11 +10,10 @@
 namespace tdp {
 namespace {
 
-// What the host should map for a frame of `entry`.
-HostFrame Granted(const WalkedEntry& entry) {
-  const bool mapped =
-      entry.spte.IsLeaf(entry.level) && entry.spte.IsHostMapped();
-  return {.present = mapped, .writable = mapped && entry.spte.IsWritable()};
+// What the host should map for a frame of an entry.
+HostFrame Granted(Spte spte, PageLevel level) {
+  const bool mapped = spte.IsLeaf(level) && spte.IsHostMapped();
+  return {.present = mapped, .writable = mapped && spte.IsWritable()};
 }
 
 bool SameFrame(HostFrame a, HostFrame b) {
@@ -25,14 +24,12 @@ bool SameFrame(HostFrame a, HostFrame b) {
 
 // The entry that decides about a frame: the one that is a leaf or FROZEN, in
 // whatever root, else the last one of the valid root.
-WalkedEntry TdpMmu::FindEntryFor(const RootSet& roots, Gfn gfn) const {
-  WalkedEntry decisive;
+LastEntry TdpMmu::FindEntryFor(const RootSet& roots, Gfn gfn) {
+  LastEntry decisive;
   for (const TdpRoot& root : roots.roots) {
     const LastEntry last = FindLastEntry(root.tree(), gfn);
-    const WalkedEntry entry = {last.spte, last.level,
-                               AlignDown(gfn, last.level)};
-    if (last.spte.IsFrozen() || last.spte.IsLeaf(last.level)) return entry;
-    if (!root.role.invalid) decisive = entry;
+    if (last.spte.IsFrozen() || last.spte.IsLeaf(last.level)) return last;
+    if (!root.role.invalid) decisive = last;
   }
   return decisive;
 }
@@ -51,11 +48,8 @@ AuditProgress TdpMmu::AuditRange(
                               : range.end;
       continue;
     }
-    const Gfn block_end =
-        AlignDown(gfn, PageLevel::k2M) + FramesPerEntry(PageLevel::k2M);
-    const GfnRange piece =
-        GfnRange{gfn, std::min(block_end, range.end)}.Intersect(
-            found.pin->range());
+    const GfnRange piece = FirstEntryOf(
+        GfnRange{gfn, range.end}.Intersect(found.pin->range()), PageLevel::k2M);
     progress.status = AuditPiece(*found.pin, piece, report);
     if (!progress.status.ok()) return progress;
     progress.compared_frames += static_cast<int64_t>(piece.size());
@@ -76,15 +70,15 @@ absl::Status TdpMmu::AuditPiece(
     RcuReadGuard rcu(rcu_);
     const RootSet& roots = Roots();
     for (Gfn gfn = piece.start; gfn < piece.end;) {
-      const WalkedEntry entry = FindEntryFor(roots, gfn);
-      const HostFrame granted = Granted(entry);
-      const Gfn end =
-          roots.HasInvalid()
-              ? gfn + 1
-              : std::min(piece.end, entry.gfn + FramesPerEntry(entry.level));
+      const LastEntry last = FindEntryFor(roots, gfn);
+      const HostFrame granted = Granted(last.spte, last.level);
+      const Gfn end = roots.HasInvalid()
+                          ? gfn + 1
+                          : std::min(piece.end, AlignDown(gfn, last.level) +
+                                                    FramesPerEntry(last.level));
       for (; gfn < end; gfn += 1) {
         const size_t i = gfn - piece.start;
-        differs[i] = entry.spte.IsFrozen() || !SameFrame(granted, frames[i]);
+        differs[i] = last.spte.IsFrozen() || !SameFrame(granted, frames[i]);
       }
     }
   }
@@ -105,38 +99,31 @@ absl::Status TdpMmu::AuditAsOwner(
     absl::FunctionRef<void(const AuditFinding&)> report) {
   FrozenRun run;
   FrozenBackoff backoff;
-  WalkedEntry entry;
   while (run.empty()) {
     {
       // mmu_lock, so that the valid root stays valid until the entry is
       // frozen: an entry that is not present is owned for all roots there.
       MmuReadGuard lock(mmu_lock_);
       RcuReadGuard rcu(rcu_);
-      const RootSet& roots = Roots();
-      entry = FindEntryFor(roots, gfn);
-      if (!entry.spte.IsFrozen()) {
-        for (const TdpRoot& root : roots.roots) {
-          const LastEntry last = FindLastEntry(root.tree(), gfn);
-          if (last.spte != entry.spte || last.level != entry.level) continue;
-          Spte expected = entry.spte;
-          if (!run.TryExtend(last.entry, entry.gfn, entry.level, expected)) {
-            break;
-          }
-          break;
-        }
-      }
+      LastEntry last = FindEntryFor(Roots(), gfn);
+      const Spte old = last.spte;
+      const bool frozen = !old.IsFrozen() &&
+                          run.TryExtend(last.entry, AlignDown(gfn, last.level),
+                                        last.level, last.spte, old);
+      if (frozen) break;
     }
-    if (run.empty()) backoff.Wait();
+    backoff.Wait();
   }
   HostFrame host;
   const absl::Status inspected =
       backing.Inspect({gfn, gfn + 1}, absl::MakeSpan(&host, 1));
   const GfnRange range = run.range();
-  CommitRun(run, [&](int i) { return run.old_spte(i); });
+  const WalkedEntry entry = {run.old_spte(0), run.level(), range.start};
+  RestoreRun(run);
   // Faults that met the frozen entry rely on its owner.
   WakeAll(range);
   if (!inspected.ok()) return inspected;
-  const HostFrame granted = Granted(entry);
+  const HostFrame granted = Granted(entry.spte, entry.level);
   if (SameFrame(granted, host)) return absl::OkStatus();
   const bool more = (host.present && !granted.present) ||
                     (host.writable && !granted.writable);

@@ -29,6 +29,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/test_hooks.h"
 #include "engine/base/types.h"
 
 namespace tdp {
@@ -46,14 +47,18 @@ class ChangeSequence {
   // Sequentially consistent, as are the compare-exchange that freezes an entry
   // and the load that looks for one: see above.
   Snapshot Read(Gfn gfn) const {
+    test_hooks::BeforeStep(TestStep::kReadSequence, this);
     return {BlockOf(gfn).load(std::memory_order_seq_cst),
             all_.load(std::memory_order_seq_cst)};
   }
-  bool Changed(Gfn gfn, Snapshot seen) const { return Read(gfn) != seen; }
+  bool Changed(Gfn gfn, Snapshot seen) const {
+    return Read(gfn) != seen || test_hooks::ForcesRetry();
+  }
 
   // Before the entries of `range` are looked at.
   void Advance(GfnRange range) {
     if (range.empty()) return;
+    test_hooks::BeforeStep(TestStep::kAdvanceSequence, this);
     const uint64_t first = range.start.value() / kBlockFrames;
     const uint64_t last = (range.end.value() - 1) / kBlockFrames;
     if (last - first >= kSlots) {
@@ -64,7 +69,10 @@ class ChangeSequence {
       blocks_[block % kSlots].fetch_add(1, std::memory_order_seq_cst);
     }
   }
-  void AdvanceAll() { all_.fetch_add(1, std::memory_order_seq_cst); }
+  void AdvanceAll() {
+    test_hooks::BeforeStep(TestStep::kAdvanceSequence, this);
+    all_.fetch_add(1, std::memory_order_seq_cst);
+  }
 
  private:
   static constexpr uint64_t kBlockFrames = FramesPerEntry(PageLevel::k2M);

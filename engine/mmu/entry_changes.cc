@@ -1,83 +1,114 @@
 // The only places where entries change, and the choke point that sees every
 // change.
 
-#include "engine/base/check.h"
+#include <cassert>
+
+#include "engine/base/trace.h"
 #include "engine/mmu/tdp_mmu.h"
 
 namespace tdp {
 namespace {
 
-MmuCounter LeafCounterOf(PageLevel level) {
-  switch (level) {
-    case PageLevel::k2M:
-      return MmuCounter::kLeaf2M;
-    case PageLevel::k1G:
-      return MmuCounter::kLeaf1G;
-    default:
-      return MmuCounter::kLeaf4K;
+// Every change of an entry passes here. What holds of each is checked in debug
+// builds: it would double what a change of many entries costs.
+inline void NoteChange([[maybe_unused]] Spte was, [[maybe_unused]] Spte now,
+                       [[maybe_unused]] Gfn gfn,
+                       [[maybe_unused]] PageLevel level) {
+  assert(!now.IsFrozen() && "a final value is not FROZEN");
+  assert(IsAligned(gfn.value(), level) && "an entry begins at its level");
+  if (now.IsLeaf(level)) {
+    assert(level <= kMaxLeafLevel && "no leaf above 1G");
+    assert(IsAligned(now.pfn().value(), level) && "a leaf's PFN is aligned");
+    assert(now.CheckLeafInvariants() && "writable bits imply each other");
+    if (was.IsLeaf(level)) {
+      // Whoever used the leaf before would still reach the old frame.
+      assert(was.pfn() == now.pfn() && "a present leaf keeps its PFN");
+      assert(was.IsHostWritable() == now.IsHostWritable() &&
+             "HOST_WRITABLE is constant while present");
+    }
   }
+  assert((!was.IsTable(level) || !now.IsTable(level) ||
+          was.table_address() == now.table_address()) &&
+         "a table is replaced by unlinking it first");
+  TDP_TRACE(spte_changed, gfn.value(), static_cast<int>(level), was.raw(),
+            now.raw());
 }
 
 }  // namespace
 
-void TdpMmu::OnChanged(Spte was, Spte now, Gfn gfn, PageLevel level) {
-  if (was == now) return;
-  TDP_CHECK(IsAligned(gfn.value(), level), "an entry begins at its level");
-  const bool was_leaf = was.IsLeaf(level);
-  const bool is_leaf = now.IsLeaf(level);
-  if (is_leaf) {
-    TDP_CHECK(level <= kMaxLeafLevel, "no leaf above 1G");
-    TDP_CHECK(IsAligned(now.pfn().value(), level), "a leaf's PFN is aligned");
-    TDP_CHECK(now.CheckLeafInvariants(), "writable bits imply each other");
-    // A present leaf never changes its frame: whoever used it before would
-    // still reach the old one.
-    TDP_CHECK(!was_leaf || was.pfn() == now.pfn(), "a leaf keeps its PFN");
-    TDP_CHECK(!was_leaf || was.IsHostWritable() == now.IsHostWritable(),
-              "HOST_WRITABLE is constant while present");
+void TdpMmu::OnChanged(Spte was, Spte now, Gfn gfn, PageLevel level,
+                       EntryDelta& delta) {
+  NoteChange(was, now, gfn, level);
+  delta.leaves[static_cast<int>(level)] +=
+      static_cast<int>(now.IsLeaf(level)) - static_cast<int>(was.IsLeaf(level));
+  delta.tables += static_cast<int>(now.IsTable(level)) -
+                  static_cast<int>(was.IsTable(level));
+}
+
+void TdpMmu::Account(const EntryDelta& delta) {
+  for (PageLevel level : {PageLevel::k4K, PageLevel::k2M, PageLevel::k1G}) {
+    const int64_t leaves = delta.leaves[static_cast<int>(level)];
+    if (leaves != 0) counters_.Add(LeafCounterOf(level), leaves);
   }
-  if (was_leaf != is_leaf) {
-    counters_.Add(LeafCounterOf(level), is_leaf ? 1 : -1);
+  if (delta.tables != 0) counters_.Add(MmuCounter::kLinkedTables, delta.tables);
+}
+
+void TdpMmu::Account(const FrozenRun& run) {
+  if (const int64_t leaves = run.leaf_delta(); leaves != 0) {
+    counters_.Add(LeafCounterOf(run.level()), leaves);
   }
-  const bool was_table = was.IsTable(level);
-  const bool is_table = now.IsTable(level);
-  if (was_table && is_table) {
-    TDP_CHECK(was.table_address() == now.table_address(),
-              "a table is replaced by unlinking it first");
-  }
-  if (was_table != is_table) {
-    counters_.Add(MmuCounter::kLinkedTables, is_table ? 1 : -1);
+  if (const int64_t tables = run.table_delta(); tables != 0) {
+    counters_.Add(MmuCounter::kLinkedTables, tables);
   }
 }
 
-void TdpMmu::CommitRun(FrozenRun& run,
-                       absl::FunctionRef<Spte(int)> final_value) {
+void TdpMmu::RestoreRun(FrozenRun& run) {
   // The tables of frozen entries are not retired, so the pointers still hold;
   // the section is entered because every access to an entry is made in one.
   RcuReadGuard rcu(rcu_);
   for (int i = 0; i < run.size(); ++i) {
-    const Spte value = final_value(i);
-    TDP_CHECK(!value.IsFrozen(), "a final value is not FROZEN");
-    // Accounted first: a thread that sees the new value may act on it and
-    // account for that before this thread goes on.
-    OnChanged(run.old_spte(i), value, run.gfn(i), run.level());
-    WriteOwnedSpte(run.entry(i), value);
+    WriteOwnedSpte(run.entry(i), run.old_spte(i));
   }
   run.Release();
 }
 
-bool TdpMmu::TryLinkTable(SptePtr entry, Spte& expected, Gfn gfn,
-                          PageLevel level, PageTableCache& cache) {
+void TdpMmu::CommitTargets(FrozenRun& run) {
+  // Accounted first: a thread that sees a new value may act on it and account
+  // for that before this thread goes on.
+  Account(run);
+  RcuReadGuard rcu(rcu_);
+  const PageLevel level = run.level();
+  const int size = run.size();
+  SptePtr entry = run.entry(0);
+  Gfn gfn = run.gfn(0);
+  for (int i = 0; i < size; ++i) {
+    const Spte target = run.target(i);
+    NoteChange(run.old_spte(i), target, gfn, level);
+    WriteOwnedSpte(entry, target);
+    entry = entry + 1;
+    gfn += FramesPerEntry(level);
+  }
+  run.Release();
+}
+
+bool TdpMmu::TryLinkTable(const TdpRoot& root, SptePtr entry, Spte& expected,
+                          Gfn gfn, PageLevel level, PageTableCache& cache) {
   PageTable* table = cache.Take();
   PageTableHeader& header = PageTablePool::HeaderOf(table);
   header.level = ChildLevel(level);
   header.base_gfn = gfn;
   const Spte old = expected;
-  if (!TryWriteSpte(entry, expected, MakeTableSpte(table))) {
+  const Spte linked = MakeTableSpte(table);
+  if (!TryWriteSpte(entry, expected, linked)) {
     cache.Return(table);
     return false;
   }
-  OnChanged(old, MakeTableSpte(table), gfn, level);
-  expected = MakeTableSpte(table);
+  EntryDelta delta;
+  OnChanged(old, linked, gfn, level, delta);
+  Account(delta);
+  // Last: until it is set, nobody unlinks the table.
+  if (level == PageLevel::k2M) root.directory->Set(gfn, table);
+  expected = linked;
   return true;
 }
 

@@ -1,13 +1,22 @@
 // Serving guest faults.
 
 #include <cerrno>
+#include <optional>
 
 #include "engine/base/errors.h"
+#include "engine/base/trace.h"
 #include "engine/mmu/tdp_mmu.h"
 
 namespace tdp {
 
 FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
+  const FaultOutcome outcome = ServeFault(fault);
+  TDP_TRACE(fault, fault.gfn.value(), fault.write,
+            static_cast<int>(outcome.result));
+  return outcome;
+}
+
+FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
   const ChangeSequence::Snapshot sequence =
       fault.sequence.value_or(sequence_.Read(fault.gfn));
   PinResult found = backings_.Pin(fault.gfn, PinMode::kMap);
@@ -18,6 +27,9 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
   Backing& backing = *found.pin;
   if (fault.write && !backing.writable()) {
     return {FaultResult::kForbidden, absl::OkStatus()};
+  }
+  if (const auto result = TryInstallFrame(fault, backing, sequence)) {
+    return {*result, absl::OkStatus()};
   }
   bool content_lost = false;
   if (FaultOutcome fast = TryFastFault(fault, backing, &content_lost);
@@ -79,11 +91,12 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
           return fast;
         }
         if (content_lost && ++content_retries > kMaxContentRetries) {
-          return {FaultResult::kFailed, HostMapError(fault.gfn, EFAULT)};
+          return {FaultResult::kFailed,
+                  HostFrameError(WindowCall::kMap, fault.gfn, EFAULT)};
         }
         want = frame;
         break;
-      case StepResult::kTableInUse:
+      case StepResult::kNoHugeLeaf:
         want = frame;
         break;
       case StepResult::kLostRace:
@@ -113,81 +126,145 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
         if (step.host_errno != EFAULT ||
             ++content_retries > kMaxContentRetries) {
           return {FaultResult::kFailed,
-                  HostMapError(fault.gfn, step.host_errno)};
+                  HostFrameError(WindowCall::kMap, fault.gfn, step.host_errno)};
         }
         break;
     }
   }
 }
 
+// Serves what most faults ask for: a frame that is not mapped, in a leaf table
+// that is linked, with nothing in the way. Nothing: nothing has changed; the
+// general path finds out what is different.
+std::optional<FaultResult> TdpMmu::TryInstallFrame(
+    const PageFault& fault, Backing& backing,
+    ChangeSequence::Snapshot sequence) {
+  if (!fault.may_install || backing.max_fault_level() > PageLevel::k4K) {
+    return std::nullopt;
+  }
+  const Gfn gfn = fault.gfn;
+  {
+    // Before content is loaded for nothing.
+    RcuReadGuard rcu(rcu_);
+    PageTable* table = Roots().valid().directory->Find(gfn);
+    if (table == nullptr ||
+        !ReadSpte(table->EntryAt(IndexIn(gfn, PageLevel::k4K)))
+             .IsNonPresent()) {
+      return std::nullopt;
+    }
+  }
+  const GfnRange frame = {gfn, gfn + 1};
+  if (!backing.LoadContent(frame).ok()) return std::nullopt;
+  FrozenRun run;
+  bool stale = false;
+  {
+    MmuReadGuard lock(mmu_lock_);
+    RcuReadGuard rcu(rcu_);
+    const RootSet& roots = Roots();
+    PageTable* table = roots.valid().directory->Find(gfn);
+    const Access limit = limits_.At(gfn).access;
+    const Access needed = {.read = true, .write = fault.write};
+    if (roots.HasInvalid() || table == nullptr || !Allows(limit, needed)) {
+      return std::nullopt;
+    }
+    run.FreezeNew(table->EntryAt(IndexIn(gfn, PageLevel::k4K)), gfn, 1,
+                  NewLeaf(LeafSource(backing), gfn, PageLevel::k4K,
+                          backing.writable(), limit));
+    if (run.empty()) return std::nullopt;
+    stale = sequence_.Changed(gfn, sequence);
+  }
+  if (stale) {
+    RestoreRun(run);
+    CountFault(FaultResult::kRetry);
+    backing.Wake(frame);
+    return FaultResult::kRetry;
+  }
+  CountHostCall();
+  const HostCallResult host =
+      backing.Map(frame, HostProtectionOf(run.target(0)));
+  if (host.done_frames == 0) {
+    RestoreRun(run);
+    backing.Wake(frame);
+    return std::nullopt;
+  }
+  CommitTargets(run);
+  CountFault(FaultResult::kFixed);
+  backing.Wake(frame);
+  return FaultResult::kFixed;
+}
+
 // Serves what needs no table and no mmu_lock: a frame whose entry is present in
 // the valid root. kRetry: it is not, or it changed; take the slow path. Without
 // mmu_lock the root may become invalid meanwhile; the entry stays frozen until
-// the host call has ended, so the zapper of the root waits for it.
+// the host call has ended, so the zapper of the root waits for it. (Linux
+// arch/x86/kvm/mmu/mmu.c, fast_page_fault().)
 FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
                                   bool* content_lost) {
   const FaultOutcome slow = {FaultResult::kRetry, absl::OkStatus()};
   FrozenRun run;
   Spte old;
+  bool spurious = false;
   {
     RcuReadGuard rcu(rcu_);
     LastEntry last = FindLastEntry(Roots().valid().tree(), fault.gfn);
-    if (!last.spte.IsLeaf(last.level)) return slow;
-    const bool allowed =
-        last.spte.IsReadable() &&
-        (!fault.write || last.spte.IsWritable() || last.spte.IsMmuWritable());
-    if (!allowed) return {FaultResult::kForbidden, absl::OkStatus()};
-    if (!last.spte.IsAccessed()) return slow;
-    // Granting a write to a 1G leaf takes more than one host call.
-    if (last.level > PageLevel::k2M &&
-        !last.spte.Permits({.read = true, .write = fault.write})) {
-      return slow;
-    }
     old = last.spte;
+    if (!old.IsLeaf(last.level)) return slow;
+    const bool allowed =
+        old.IsReadable() && (!fault.write || old.IsMmuWritable());
+    if (!allowed) return {FaultResult::kForbidden, absl::OkStatus()};
+    spurious = old.Permits({.read = true, .write = fault.write});
+    // Mapping a 1G leaf, or granting a write to it, takes more than one host
+    // call.
+    if (last.level > PageLevel::k2M && !spurious) return slow;
+    const Spte target = fault.write ? old.WithWrite() : old.WithAccessed();
     if (!run.TryExtend(last.entry, AlignDown(fault.gfn, last.level), last.level,
-                       last.spte)) {
+                       last.spte, target)) {
       return slow;
     }
-  }
-  CountHostCall();
-  if (old.Permits({.read = true, .write = fault.write})) {
-    // The host dropped the mapping by itself, or another thread fixed the
-    // frame after the vCPU went to sleep.
-    const HostCallResult host =
-        backing.Map({fault.gfn, fault.gfn + 1},
-                    old.IsWritable() ? HostProtection::kReadWrite
-                                     : HostProtection::kReadOnly);
-    const GfnRange range = run.range();
-    CommitRun(run, [&](int) { return old; });
-    if (host.error == 0) CountFault(FaultResult::kSpurious);
-    backing.Wake(range);
-    // EFAULT: the frame lost its page; the slow path loads it again.
-    if (host.error == EFAULT) {
-      *content_lost = true;
-      return slow;
-    }
-    if (host.error != 0) {
-      return {FaultResult::kFailed, HostMapError(fault.gfn, host.error)};
-    }
-    return {FaultResult::kSpurious, absl::OkStatus()};
   }
   const GfnRange range = run.range();
-  const HostCallResult host =
-      backing.Protect(range, HostProtection::kReadWrite);
-  // Part of the leaf may be writable after a failure: it is taken away, or
-  // else the entry grants it, so that the host never maps more.
-  bool unmapped = false;
-  if (host.error != 0) {
-    CountHostCall();
-    unmapped = backing.Unmap(range).error == 0;
+  const HostProtection protection = HostProtectionOf(run.target(0));
+  CountHostCall();
+  HostCallResult host;
+  if (spurious) {
+    // The host dropped the mapping by itself, or another thread fixed the frame
+    // after the vCPU went to sleep.
+    host = backing.Map({fault.gfn, fault.gfn + 1}, protection);
+  } else if (!old.IsAccessed()) {
+    // Aged, and touched now.
+    host = backing.Map(range, protection);
+  } else {
+    host = backing.Protect(range, protection);
   }
-  CommitRun(run, [&](int) {
-    return unmapped ? Spte::NonPresent() : old.WithWrite();
-  });
-  if (host.error == 0) CountFault(FaultResult::kWriteProtected);
+  if (host.error != 0) {
+    // Part of the leaf may be mapped or writable: it is taken away, or else the
+    // entry grants it, so that the host never maps more.
+    bool unmapped = false;
+    if (!spurious) {
+      CountHostCall();
+      unmapped = backing.Unmap(range).error == 0;
+    }
+    if (spurious) {
+      run.set_target(0, old);
+    } else if (unmapped) {
+      run.set_target(0, old.IsAccessed() ? Spte::NonPresent() : old);
+    }
+  }
+  const FaultResult result =
+      spurious ? FaultResult::kSpurious
+               : (old.IsAccessed() ? FaultResult::kWriteProtected
+                                   : FaultResult::kFixed);
+  CommitTargets(run);
+  if (host.error == 0) CountFault(result);
   backing.Wake(range);
-  if (host.error != 0) return slow;
-  return {FaultResult::kWriteProtected, absl::OkStatus()};
+  if (host.error == 0) return {result, absl::OkStatus()};
+  // EFAULT: the frame lost its page; the slow path loads it again.
+  *content_lost = host.error == EFAULT;
+  if (spurious && host.error != EFAULT) {
+    return {FaultResult::kFailed,
+            HostFrameError(WindowCall::kMap, fault.gfn, host.error)};
+  }
+  return slow;
 }
 
 // Counts a fault. Before its vCPU is woken: who sees the guest go on finds the

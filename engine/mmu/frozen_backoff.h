@@ -14,12 +14,18 @@
 #include <sched.h>
 #include <time.h>
 
+#include "engine/base/test_hooks.h"
+
 namespace tdp {
 
 class FrozenBackoff {
  public:
   // REQUIRES: no lock and no RCU read section is held.
   void Wait() {
+    if (test_hooks::IsScheduled()) {
+      test_hooks::LetOthersRun(TestStep::kWaitForOwner);
+      return;
+    }
     if (++rounds_ <= kYieldRounds) {
       sched_yield();
       return;

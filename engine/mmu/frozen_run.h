@@ -1,5 +1,6 @@
 // FrozenRun: consecutive entries of one table that the calling thread has
-// frozen, and so owns, together with the values they had.
+// frozen, and so owns, together with the values they had and the ones they are
+// to get.
 //
 //   freeze (in an RCU section) -> host call (outside) -> final values -> wake
 //
@@ -7,7 +8,8 @@
 //
 // Invariants: every frozen entry gets its final value, and Release() is called,
 // before the run is destroyed (checked in debug builds). An owner never waits
-// for another owner, takes mmu_lock, allocates a table or loads content.
+// for another owner, takes mmu_lock (a batch does: batch.h), allocates a table
+// or loads content.
 
 #ifndef ENGINE_MMU_FROZEN_RUN_H_
 #define ENGINE_MMU_FROZEN_RUN_H_
@@ -20,6 +22,9 @@
 #include "engine/paging/spte.h"
 
 namespace tdp {
+
+// What makes the final values of a run true on the host.
+enum class HostStep { kNone, kUnmap, kReadOnly };
 
 class FrozenRun {
  public:
@@ -39,15 +44,30 @@ class FrozenRun {
     return gfn_ + static_cast<uint64_t>(i) * FramesPerEntry(level_);
   }
   SptePtr entry(int i) const { return first_ + i; }
-  Spte old_spte(int i) const { return Spte::FromRaw(old_raw_[i]); }
+  Spte old_spte(int i) const {
+    return is_new_ ? Spte::NonPresent() : Spte::FromRaw(old_raw_[i]);
+  }
+  Spte target(int i) const { return Spte::FromRaw(target_raw_[i]); }
+  void set_target(int i, Spte target) {
+    Count(this->target(i), -1);
+    Count(target, 1);
+    target_raw_[i] = target.raw();
+  }
+  // What the targets, once written, add to the leaves and tables of the level.
+  int64_t leaf_delta() const { return leaf_delta_; }
+  int64_t table_delta() const { return table_delta_; }
 
-  // Freezes the entry that follows the run (or begins it). Returns false, and
-  // changes nothing, if the entry is no longer `expected`, which then holds
-  // what was found. REQUIRES: an RCU read section; `expected` is not frozen.
+  HostStep host_step() const { return host_step_; }
+  void set_host_step(HostStep step) { host_step_ = step; }
+
+  // Freezes the entry that follows the run (or begins it), to become `target`.
+  // Returns false, and changes nothing, if the entry is no longer `expected`,
+  // which then holds what was found.
+  // REQUIRES: an RCU read section; `expected` is not frozen.
   [[nodiscard]] bool TryExtend(SptePtr entry, Gfn gfn, PageLevel level,
-                               Spte& expected) {
+                               Spte& expected, Spte target) {
     assert(size_ == 0 || (gfn == range().end && level == level_));
-    assert(!expected.IsFrozen());
+    assert(!expected.IsFrozen() && !is_new_);
     const Spte old = expected;
     if (!TryWriteSpte(entry, expected, Spte::Frozen())) return false;
     if (size_ == 0) {
@@ -55,21 +75,107 @@ class FrozenRun {
       gfn_ = gfn;
       level_ = level;
     }
-    old_raw_[size_++] = old.raw();
+    Count(old, -1, level);
+    Count(target, 1, level);
+    old_raw_[size_] = old.raw();
+    target_raw_[size_] = target.raw();
+    ++size_;
     return true;
   }
 
+  // Freezes up to `count` 4K entries from `entry` on, to become `target` and
+  // the leaves of the frames behind its frame, as long as they are not present.
+  // REQUIRES: the run is empty; an RCU read section.
+  void FreezeNew(SptePtr entry, Gfn gfn, int count, Spte target);
+
+  // Freezes up to `count` leaves from `entry` on, as long as
+  // `plan(gfn, old, target)` is true, which then gives the target. The run is
+  // empty or ends before `entry`. REQUIRES: an RCU read section.
+  template <typename Plan>
+  void FreezeLeaves(SptePtr entry, Gfn gfn, PageLevel level, int count,
+                    Plan&& plan);
+
   // The owner has written every final value.
-  void Release() { size_ = 0; }
+  void Release() {
+    size_ = 0;
+    leaf_delta_ = 0;
+    table_delta_ = 0;
+    is_new_ = false;
+  }
 
  private:
+  void Count(Spte spte, int sign) { Count(spte, sign, level_); }
+  // The level of the caller is one that the compiler may know.
+  void Count(Spte spte, int sign, PageLevel level) {
+    if (spte.IsLeaf(level)) {
+      leaf_delta_ += sign;
+    } else if (spte.IsPresent()) {
+      table_delta_ += sign;
+    }
+  }
+
   SptePtr first_;
   Gfn gfn_;
   PageLevel level_ = PageLevel::k4K;
   int size_ = 0;
+  HostStep host_step_ = HostStep::kNone;
+  int leaf_delta_ = 0;
+  int table_delta_ = 0;
+  bool is_new_ = false;  // by FreezeNew(): no entry was present
   // Left uninitialised: filling it would cost more than most runs.
   uint64_t old_raw_[kEntriesPerTable];
+  uint64_t target_raw_[kEntriesPerTable];
 };
+
+// Both loops write as little as they can between two compare-exchanges: each of
+// these waits for the stores before it.
+inline void FrozenRun::FreezeNew(SptePtr entry, Gfn gfn, int count,
+                                 Spte target) {
+  assert(size_ == 0);
+  int frozen = 0;
+  for (; frozen < count; ++frozen) {
+    Spte expected = Spte::NonPresent();
+    if (!TryWriteSpte(entry + frozen, expected, Spte::Frozen())) break;
+    target_raw_[frozen] = target.raw();
+    target = target.OfNextFrame();
+  }
+  first_ = entry;
+  gfn_ = gfn;
+  level_ = PageLevel::k4K;
+  size_ = frozen;
+  leaf_delta_ = frozen;
+  is_new_ = true;
+}
+
+template <typename Plan>
+void FrozenRun::FreezeLeaves(SptePtr entry, Gfn gfn, PageLevel level, int count,
+                             Plan&& plan) {
+  assert(!is_new_);
+  assert(size_ == 0 || (gfn == range().end && level == level_));
+  const uint64_t frames = FramesPerEntry(level);
+  int size = size_;
+  int leaf_delta = 0;
+  for (int i = 0; i < count; ++i) {
+    Spte old = ReadSpte(entry + i);
+    if (!old.IsLeaf(level)) break;
+    Spte target;
+    if (!plan(gfn + static_cast<uint64_t>(i) * frames, old, target) ||
+        !TryWriteSpte(entry + i, old, Spte::Frozen())) {
+      break;
+    }
+    old_raw_[size] = old.raw();
+    target_raw_[size] = target.raw();
+    leaf_delta -= target.IsLeaf(level) ? 0 : 1;
+    ++size;
+  }
+  if (size_ == 0) {
+    first_ = entry;
+    gfn_ = gfn;
+    level_ = level;
+  }
+  size_ = size;
+  leaf_delta_ += leaf_delta;
+}
 
 }  // namespace tdp
 

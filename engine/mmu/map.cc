@@ -10,43 +10,20 @@
 #include "engine/mmu/tdp_mmu.h"
 
 namespace tdp {
-namespace {
-
-absl::Status ChangingError(Gfn gfn) {
-  return MakeError(
-      ErrorReason::kOperationConflict,
-      absl::StrCat("the memslot that holds frame ", Hex(gfn.value()),
-                   " is being changed or deleted; try again when that has "
-                   "ended"),
-      {{"gfn", Hex(gfn.value())}});
-}
-
-// The frames of `range` that lie in the 2 MiB block of its first frame.
-GfnRange FirstBlock(GfnRange range) {
-  const Gfn block_end =
-      AlignDown(range.start, PageLevel::k2M) + FramesPerEntry(PageLevel::k2M);
-  return {range.start, std::min(range.end, block_end)};
-}
-
-}  // namespace
-
 TdpMmu::MapPlan TdpMmu::PlanFor(Spte old, Gfn gfn, PageLevel level,
-                                const Backing& backing,
-                                const MapIntent& intent) const {
+                                const LeafSource& source,
+                                const MapIntent& intent, Access limit) {
   if (!old.IsPresent()) {
-    const bool writable = backing.writable();
-    return {
-        HostAction::kMap,
-        Spte::MakeLeaf({.pfn = PfnOf(gfn, backing.range(), backing.base_pfn()),
-                        .writable = writable && intent.make_writable,
-                        .mmu_writable = writable,
-                        .host_writable = writable,
-                        .accessed = true},
-                       level)};
+    return {HostAction::kMap,
+            NewLeaf(source, gfn, level, intent.make_writable, limit)};
   }
   if (old.Permits(intent.needed) || !old.IsReadable()) return {};
   const bool grant_write = intent.needed.write && !old.IsWritable();
-  if (grant_write && !old.IsMmuWritable()) return {};
+  if (grant_write && !old.IsMmuWritable()) {
+    // A map grants what it can.
+    if (intent.for_fault || old.IsAccessed()) return {};
+    return {HostAction::kMap, old.WithAccessed()};
+  }
   if (!old.IsAccessed()) {
     return {HostAction::kMap,
             grant_write ? old.WithWrite() : old.WithAccessed()};
@@ -87,6 +64,7 @@ TdpMmu::MapStep TdpMmu::FreezeForMap(const TdpRoot& root,
                                      const MapIntent& intent,
                                      PageTableCache& cache, FrozenRun& run,
                                      MapPlan& plan) {
+  const LeafSource source(backing);
   const Gfn block = AlignDown(want.start, PageLevel::k2M);
   const bool want_huge =
       intent.max_level >= PageLevel::k2M &&
@@ -98,70 +76,122 @@ TdpMmu::MapStep TdpMmu::FreezeForMap(const TdpRoot& root,
     const Gfn gfn = AlignDown(want.start, level);
     Spte spte = ReadSpte(entry);
     if (spte.IsFrozen()) return {StepResult::kFrozen, want.start};
-    if (spte.IsNonPresent() && !intent.may_install) {
-      return {StepResult::kForbidden, want.start};
-    }
     const bool huge_here = want_huge && level == PageLevel::k2M;
+    if (spte.IsNonPresent() || (huge_here && spte.IsTable(level))) {
+      const AccessLimits::Run limit = limits_.At(want.start);
+      if (want_huge && limit.end < want.end) {
+        return {StepResult::kNoHugeLeaf, want.start};
+      }
+      if (spte.IsNonPresent() && !MayInstall(intent, limit.access)) {
+        return {StepResult::kForbidden, std::min(limit.end, want.end)};
+      }
+    }
     if (spte.IsLeaf(level) || (huge_here && spte.IsNonPresent())) {
-      plan = PlanFor(spte, gfn, level, backing, intent);
+      plan = PlanFor(spte, gfn, level, source, intent,
+                     limits_.At(want.start).access);
       if (plan.action == HostAction::kNone) {
         const Gfn end = gfn + FramesPerEntry(level);
         return {StepResult::kNothingToDo, std::min(end, want.end)};
       }
       if (level > PageLevel::k2M) return {StepResult::kNeedsSplit, want.start};
-      if (!run.TryExtend(entry, gfn, level, spte)) {
+      if (!run.TryExtend(entry, gfn, level, spte, plan.target)) {
         return {StepResult::kLostRace, want.start};
       }
       if (!GiveUpIfStale(run, intent)) return {};
       return {.result = StepResult::kStale, .next = want.start, .wake = true};
     }
     if (huge_here && spte.IsTable(level)) {
-      // An empty table gives way to the leaf, as in KVM; its children stay
-      // frozen for good.
-      if (!IsEmptyTable(TableOf(spte))) {
-        return {StepResult::kTableInUse, want.start};
-      }
-      if (!run.TryExtend(entry, gfn, level, spte)) {
-        return {StepResult::kLostRace, want.start};
-      }
-      if (GiveUpIfStale(run, intent)) {
-        return {.result = StepResult::kStale, .next = want.start, .wake = true};
-      }
-      if (TryFreezeEmptyTable(TableOf(run.old_spte(0)))) {
-        plan = PlanFor(Spte::NonPresent(), gfn, level, backing, intent);
-        return {};
-      }
-      CommitRun(run, [&](int i) { return run.old_spte(i); });
-      return {
-          .result = StepResult::kLostRace, .next = want.start, .wake = true};
+      return FreezeOverTable(root, source, entry, spte, want, intent, run,
+                             plan);
     }
     if (spte.IsNonPresent()) {
       if (cache.size() == 0) return {StepResult::kNeedsTable, want.start};
-      if (!TryLinkTable(entry, spte, gfn, level, cache)) continue;
+      if (!TryLinkTable(root, entry, spte, gfn, level, cache)) continue;
     }
     if (!spte.IsTable(level)) continue;  // lost a race: look again
     table = TableOf(spte);
     level = ChildLevel(level);
   }
-  return FreezeLeaves(table, backing, want, intent, run, plan);
+  return FreezeLeaves(table, source, want, intent, run, plan);
 }
 
-TdpMmu::MapStep TdpMmu::FreezeLeaves(PageTable* table, const Backing& backing,
+// An empty table gives way to a huge leaf, as in KVM; its children stay frozen
+// for good.
+TdpMmu::MapStep TdpMmu::FreezeOverTable(const TdpRoot& root,
+                                        const LeafSource& source, SptePtr entry,
+                                        Spte spte, GfnRange want,
+                                        const MapIntent& intent, FrozenRun& run,
+                                        MapPlan& plan) {
+  PageTable* table = TableOf(spte);
+  if (!IsEmptyTable(table)) return {StepResult::kNoHugeLeaf, want.start};
+  if (!MayInstall(intent, limits_.At(want.start).access)) {
+    return {StepResult::kForbidden, want.end};
+  }
+  plan = PlanFor(Spte::NonPresent(), want.start, PageLevel::k2M, source, intent,
+                 limits_.At(want.start).access);
+  if (!root.directory->MayUnlink(want.start, table) ||
+      !run.TryExtend(entry, want.start, PageLevel::k2M, spte, plan.target)) {
+    return {StepResult::kLostRace, want.start};
+  }
+  if (GiveUpIfStale(run, intent)) {
+    return {.result = StepResult::kStale, .next = want.start, .wake = true};
+  }
+  if (TryFreezeEmptyTable(table)) {
+    root.directory->Clear(want.start);
+    return {};
+  }
+  RestoreRun(run);
+  return {.result = StepResult::kLostRace, .next = want.start, .wake = true};
+}
+
+// Whether a frame that is not mapped may be, as far as `limit` goes. A fault
+// needs its access granted; a map grants what it can.
+bool TdpMmu::MayInstall(const MapIntent& intent, Access limit) {
+  if (!intent.may_install || !limit.read) return false;
+  return !intent.for_fault || Allows(limit, intent.needed);
+}
+
+// Frames that are not mapped, up to the first one that is.
+TdpMmu::MapStep TdpMmu::FreezeNewLeaves(SptePtr entry, const LeafSource& source,
+                                        GfnRange want, const MapIntent& intent,
+                                        Access limit, FrozenRun& run,
+                                        MapPlan& plan) {
+  plan = PlanFor(Spte::NonPresent(), want.start, PageLevel::k4K, source, intent,
+                 limit);
+  run.FreezeNew(entry, want.start, static_cast<int>(want.size()), plan.target);
+  if (run.empty()) return {StepResult::kLostRace, want.start};
+  if (GiveUpIfStale(run, intent)) {
+    return {.result = StepResult::kStale, .next = want.start, .wake = true};
+  }
+  return {StepResult::kNothingToDo, run.range().end};
+}
+
+TdpMmu::MapStep TdpMmu::FreezeLeaves(PageTable* table, const LeafSource& source,
                                      GfnRange want, const MapIntent& intent,
                                      FrozenRun& run, MapPlan& plan) {
+  AccessLimits::Run limit = limits_.At(want.start);
   Gfn gfn = want.start;
-  for (; gfn < want.end; gfn += 1) {
-    const SptePtr entry = table->EntryAt(IndexIn(gfn, PageLevel::k4K));
+  SptePtr entry = table->EntryAt(IndexIn(gfn, PageLevel::k4K));
+  if (ReadSpte(entry).IsNonPresent() && MayInstall(intent, limit.access)) {
+    return FreezeNewLeaves(entry, source, {gfn, std::min(limit.end, want.end)},
+                           intent, limit.access, run, plan);
+  }
+  for (; gfn < want.end; gfn += 1, entry = entry + 1) {
+    if (gfn >= limit.end) limit = limits_.At(gfn);
     Spte spte = ReadSpte(entry);
     if (spte.IsFrozen()) {
       if (gfn == want.start) return {StepResult::kFrozen, gfn};
       break;
     }
-    if (spte.IsNonPresent() && !intent.may_install) {
-      if (gfn == want.start) return {StepResult::kForbidden, gfn};
+    if (spte.IsNonPresent() && !MayInstall(intent, limit.access)) {
+      if (gfn == want.start) {
+        const Gfn end = intent.may_install ? limit.end : gfn + 1;
+        return {StepResult::kForbidden, std::min(end, want.end)};
+      }
       break;
     }
-    const MapPlan next = PlanFor(spte, gfn, PageLevel::k4K, backing, intent);
+    const MapPlan next =
+        PlanFor(spte, gfn, PageLevel::k4K, source, intent, limit.access);
     if (gfn == want.start) {
       plan = next;
     } else if (next.action != plan.action ||
@@ -169,7 +199,7 @@ TdpMmu::MapStep TdpMmu::FreezeLeaves(PageTable* table, const Backing& backing,
       break;
     }
     if (next.action == HostAction::kNone) continue;
-    if (!run.TryExtend(entry, gfn, PageLevel::k4K, spte)) {
+    if (!run.TryExtend(entry, gfn, PageLevel::k4K, spte, next.target)) {
       if (run.empty()) return {StepResult::kLostRace, gfn};
       break;
     }
@@ -182,7 +212,7 @@ TdpMmu::MapStep TdpMmu::FreezeLeaves(PageTable* table, const Backing& backing,
 
 bool TdpMmu::GiveUpIfStale(FrozenRun& run, const MapIntent& intent) {
   if (!sequence_.Changed(run.gfn(0), intent.sequence)) return false;
-  CommitRun(run, [&](int i) { return run.old_spte(i); });
+  RestoreRun(run);
   return true;
 }
 
@@ -191,39 +221,35 @@ TdpMmu::MapStep TdpMmu::CommitMap(Backing& backing, const MapIntent& intent,
   const GfnRange range = run.range();
   const PageLevel level = run.level();
   const bool maps = plan.action == HostAction::kMap;
-  const HostProtection protection = plan.target.IsWritable()
-                                        ? HostProtection::kReadWrite
-                                        : HostProtection::kReadOnly;
+  const HostProtection protection = HostProtectionOf(plan.target);
   CountHostCall();
   const HostCallResult host = maps ? backing.Map(range, protection)
                                    : backing.Protect(range, protection);
-  // Entries of the run that are true now; the rest gets what is true or
-  // stricter.
-  const int done = static_cast<int>(host.done_frames / FramesPerEntry(level));
-  const bool partial_leaf =
-      maps && host.done_frames % FramesPerEntry(level) != 0;
-  bool rest_unmapped = false;
-  bool rest_granted = false;
-  if (done < run.size() && (!maps || partial_leaf)) {
-    CountHostCall();
-    rest_unmapped = backing.Unmap({run.gfn(done), range.end}).error == 0;
-    // What cannot be taken away is granted, as was asked: the host may map
-    // less than the entries say, never more.
-    rest_granted = !rest_unmapped;
-  }
   PageTable* replaced = nullptr;
   if (run.old_spte(0).IsTable(level)) replaced = TableOf(run.old_spte(0));
-  int64_t new_entries = 0;
-  CommitRun(run, [&](int i) {
-    const Spte old = run.old_spte(i);
-    if (i < done || rest_granted) {
-      if (maps) ++new_entries;
-      return replaced != nullptr
-                 ? plan.target
-                 : PlanFor(old, run.gfn(i), level, backing, intent).target;
+  bool partial_leaf = false;
+  int64_t new_entries = maps ? run.size() : 0;
+  if (host.error != 0) {
+    // Entries of the run that are true now; the rest gets what is true or
+    // stricter.
+    const int done = static_cast<int>(host.done_frames / FramesPerEntry(level));
+    partial_leaf = maps && host.done_frames % FramesPerEntry(level) != 0;
+    bool rest_unmapped = false;
+    bool rest_granted = false;
+    if (done < run.size() && (!maps || partial_leaf)) {
+      CountHostCall();
+      rest_unmapped = backing.Unmap({run.gfn(done), range.end}).error == 0;
+      // What cannot be taken away is granted, as was asked: the host may map
+      // less than the entries say, never more.
+      rest_granted = !rest_unmapped;
     }
-    return rest_unmapped || replaced != nullptr ? Spte::NonPresent() : old;
-  });
+    for (int i = done; i < run.size() && !rest_granted; ++i) {
+      const bool gone = rest_unmapped || replaced != nullptr;
+      run.set_target(i, gone ? Spte::NonPresent() : run.old_spte(i));
+    }
+    if (maps && !rest_granted) new_entries = done;
+  }
+  CommitTargets(run);
   if (replaced != nullptr) pool_.Retire(replaced);
   if (intent.for_fault && host.error == 0) {
     CountFault(maps ? FaultResult::kFixed : FaultResult::kWriteProtected);
@@ -276,12 +302,20 @@ bool TdpMmu::HeldByInvalidRoot(const RootSet& roots, GfnRange range) const {
 }
 
 absl::Status TdpMmu::ZapInInvalidRoots(GfnRange range) {
-  std::vector<int64_t> ids = RootIds();
-  for (size_t i = 1; i < ids.size(); ++i) {
-    const MmuProgress progress = ZapLeaves(ids[i], range, [] { return false; });
+  for (const RootRef& root : GetRoots(WhichRoots::kInvalid)) {
+    const MmuProgress progress = ZapLeaves(*root, range, [] { return false; });
     if (!progress.status.ok()) return progress.status;
   }
   return absl::OkStatus();
+}
+
+absl::Status TdpMmu::ChangingError(Gfn gfn) {
+  return MakeError(
+      ErrorReason::kOperationConflict,
+      absl::StrCat("the memslot that holds frame ", Hex(gfn.value()),
+                   " is being changed or deleted; try again when that has "
+                   "ended"),
+      {{"gfn", Hex(gfn.value())}});
 }
 
 absl::Status TdpMmu::CheckBacked(GfnRange range) {
@@ -322,9 +356,9 @@ absl::Status TdpMmu::MapPiece(Backing& backing, GfnRange want, MapIntent intent,
         content_ready = false;
         break;
       case StepResult::kForbidden:
-        TDP_CHECK(false, "MapRange may install");
+        // A limit forbids any access: there is nothing to map.
         break;
-      case StepResult::kTableInUse:
+      case StepResult::kNoHugeLeaf:
         intent.max_level = PageLevel::k4K;
         break;
       case StepResult::kInvalidRootHeld:
@@ -341,7 +375,7 @@ absl::Status TdpMmu::MapPiece(Backing& backing, GfnRange want, MapIntent intent,
       case StepResult::kHostFailed:
         if (step.host_errno != EFAULT ||
             ++content_retries > kMaxContentRetries) {
-          return HostMapError(want.start, step.host_errno);
+          return HostFrameError(WindowCall::kMap, want.start, step.host_errno);
         }
         content_ready = false;
         break;
@@ -370,8 +404,9 @@ MmuProgress TdpMmu::MapRange(GfnRange range, const MapOptions& options,
                               .for_fault = false,
                               .may_install = true,
                               .sequence = {}};
-    const GfnRange piece = FirstBlock(
-        GfnRange{progress.next_gfn, range.end}.Intersect(found.pin->range()));
+    const GfnRange piece = FirstEntryOf(
+        GfnRange{progress.next_gfn, range.end}.Intersect(found.pin->range()),
+        PageLevel::k2M);
     progress.status =
         MapPiece(*found.pin, piece, intent, cache, &progress.changed_frames);
     if (!progress.status.ok()) return progress;

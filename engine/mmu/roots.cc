@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "engine/base/check.h"
+#include "engine/base/trace.h"
 #include "engine/mmu/frozen_backoff.h"
 #include "engine/mmu/tdp_mmu.h"
 
@@ -13,7 +14,8 @@ TdpMmu::TdpMmu(RcuDomain& rcu, BackingTable& backings, PageLevel root_level,
     : rcu_(rcu),
       backings_(backings),
       root_level_(root_level),
-      pool_(rcu, page_table_limit_bytes) {}
+      pool_(rcu, page_table_limit_bytes),
+      limits_(rcu) {}
 
 absl::StatusOr<std::unique_ptr<TdpMmu>> TdpMmu::Create(
     RcuDomain& rcu, BackingTable& backings, PageLevel root_level,
@@ -35,6 +37,8 @@ TdpMmu::~TdpMmu() {
     FreezeForGood(root.table);
     counters_.Add(MmuCounter::kLinkedTables, -1);
     pool_.Retire(root.table);
+    delete root.directory;
+    delete root.state;
   }
   TDP_CHECK(Read(MmuCounter::kLeaf4K) == 0 && Read(MmuCounter::kLeaf2M) == 0 &&
                 Read(MmuCounter::kLeaf1G) == 0,
@@ -45,15 +49,21 @@ TdpMmu::~TdpMmu() {
 }
 
 absl::StatusOr<TdpRoot> TdpMmu::NewRoot() {
+  absl::StatusOr<std::unique_ptr<LeafDirectory>> directory =
+      LeafDirectory::Create(FramesOfRoot(root_level_));
+  if (!directory.ok()) return directory.status();
   PageTable* table = nullptr;
-  if (absl::Status s = pool_.AllocateRoot(&table); !s.ok()) return s;
+  if (absl::Status s = pool_.AllocateExempt(&table); !s.ok()) return s;
   PageTableHeader& header = PageTablePool::HeaderOf(table);
   header.level = root_level_;
   header.base_gfn = Gfn(0);
   counters_.Add(MmuCounter::kLinkedTables, 1);
   MutexLock lock(roots_mutex_);
-  return TdpRoot{
-      .id = next_root_id_++, .role = {.level = root_level_}, .table = table};
+  return TdpRoot{.id = next_root_id_++,
+                 .role = {.level = root_level_},
+                 .table = table,
+                 .directory = directory->release(),
+                 .state = new RootState};
 }
 
 void TdpMmu::PublishRoots(std::vector<TdpRoot> roots) {
@@ -66,11 +76,48 @@ void TdpMmu::PublishRoots(std::vector<TdpRoot> roots) {
   }
 }
 
-std::vector<int64_t> TdpMmu::RootIds() const {
+std::vector<TdpMmu::RootRef> TdpMmu::GetRoots(WhichRoots which) {
   RcuReadGuard rcu(rcu_);
-  std::vector<int64_t> ids;
-  for (const TdpRoot& root : Roots().roots) ids.push_back(root.id);
-  return ids;
+  std::vector<RootRef> found;
+  for (const TdpRoot& root : Roots().roots) {
+    if (which == WhichRoots::kInvalid && !root.role.invalid) continue;
+    // One without references is empty, and on its way out.
+    if (root.state->TryGet()) found.emplace_back(*this, root);
+  }
+  return found;
+}
+
+TdpMmu::RootRef TdpMmu::GetValidRoot() {
+  for (;;) {
+    RcuReadGuard rcu(rcu_);
+    const TdpRoot& root = Roots().valid();
+    // False only if it became invalid and was zapped since it was found.
+    if (root.state->TryGet()) return RootRef(*this, root);
+  }
+}
+
+void TdpMmu::PutRoot(const TdpRoot& root) {
+  if (!root.state->Put()) return;
+  {
+    MutexLock lock(roots_mutex_);
+    std::vector<TdpRoot> rest;
+    {
+      RcuReadGuard rcu(rcu_);
+      for (const TdpRoot& other : Roots().roots) {
+        TDP_CHECK(other.id != root.id || other.role.invalid,
+                  "the MMU keeps the valid root");
+        if (other.id != root.id) rest.push_back(other);
+      }
+    }
+    PublishRoots(std::move(rest));
+  }
+  // Readers may still be in the table; there is nothing in it, and nothing
+  // comes.
+  FreezeForGood(root.table);
+  counters_.Add(MmuCounter::kLinkedTables, -1);
+  pool_.Retire(root.table);
+  LeafDirectory::Retire(rcu_, root.directory);
+  rcu_.Retire(&root.state->rcu, sizeof(RootState), &RootState::Reclaim);
 }
 
 absl::StatusOr<int> TdpMmu::InvalidateRoots() {
@@ -81,6 +128,7 @@ absl::StatusOr<int> TdpMmu::InvalidateRoots() {
   {
     RcuReadGuard rcu(rcu_);
     for (TdpRoot root : Roots().roots) {
+      if (!root.role.invalid) root.state->to_be_zapped.store(true);
       root.role.invalid = true;
       roots.push_back(root);
     }
@@ -92,45 +140,42 @@ absl::StatusOr<int> TdpMmu::InvalidateRoots() {
   PublishRoots(std::move(roots));
   // What a fault found out before is about the old root.
   sequence_.AdvanceAll();
+  TDP_TRACE(roots_invalidated, fresh->id);
   return 1;
 }
 
 absl::Status TdpMmu::ZapInvalidatedRoots() {
   MutexLock lock(zap_roots_mutex_);
-  const std::vector<int64_t> ids = RootIds();
-  for (size_t i = 1; i < ids.size(); ++i) {
-    if (absl::Status s = ZapRoot(ids[i]); !s.ok()) return s;
+  for (const RootRef& root : GetRoots(WhichRoots::kInvalid)) {
+    if (absl::Status s = ZapRoot(*root); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
 
-absl::Status TdpMmu::ZapRoot(int64_t root_id) {
-  const MmuProgress zapped = ZapLeaves(root_id, span(), [] { return false; });
+// Zaps the leaves, then unlinks the tables, the lowest first, so that each step
+// is short; then drops the reference that the MMU held while the root was
+// valid.
+absl::Status TdpMmu::ZapRoot(const TdpRoot& root) {
+  // Under zap_roots_mutex_, which orders it.
+  if (!root.state->to_be_zapped.load(std::memory_order_relaxed)) {
+    return absl::OkStatus();
+  }
+  const MmuProgress zapped = ZapLeaves(root, span(), [] { return false; });
   if (!zapped.status.ok()) return zapped.status;
-  TdpRoot root;
-  {
-    RcuReadGuard rcu(rcu_);
-    // Roots leave the set only here, under zap_roots_mutex_.
-    root = *Roots().Find(root_id);
-  }
   UnlinkTables(root);
-  // Other threads may still walk the root, or look for leaves in it; there are
-  // none, and none comes.
-  FreezeForGood(root.table);
-  {
-    MutexLock lock(roots_mutex_);
-    std::vector<TdpRoot> rest;
-    {
-      RcuReadGuard rcu(rcu_);
-      for (const TdpRoot& other : Roots().roots) {
-        if (other.id != root_id) rest.push_back(other);
-      }
-    }
-    PublishRoots(std::move(rest));
-  }
-  counters_.Add(MmuCounter::kLinkedTables, -1);
-  pool_.Retire(root.table);
+  root.state->to_be_zapped.store(false, std::memory_order_relaxed);
+  TDP_TRACE(root_zapped, root.id);
+  PutRoot(root);
   return absl::OkStatus();
+}
+
+int64_t TdpMmu::leaf_directory_bytes() const {
+  RcuReadGuard rcu(rcu_);
+  int64_t bytes = 0;
+  for (const TdpRoot& root : Roots().roots) {
+    bytes += root.directory->resident_bytes();
+  }
+  return bytes;
 }
 
 // Unlinks all tables of a root that has no leaves, the lowest first, so that
@@ -162,7 +207,10 @@ bool TdpMmu::UnlinkNextTable(const TdpRoot& root, PageLevel level, Gfn* next) {
         must_wait = spte.IsFrozen();
         if (must_wait) break;
         if (it.level() != level || !spte.IsTable(level)) continue;
-        if (run.TryExtend(it.entry(), it.gfn(), level, spte)) break;
+        if (run.TryExtend(it.entry(), it.gfn(), level, spte,
+                          Spte::NonPresent())) {
+          break;
+        }
         must_wait = true;
         break;
       }
@@ -172,7 +220,7 @@ bool TdpMmu::UnlinkNextTable(const TdpRoot& root, PageLevel level, Gfn* next) {
   }
   PageTable* table = TableOf(run.old_spte(0));
   FreezeForGood(table);
-  CommitRun(run, [](int) { return Spte::NonPresent(); });
+  CommitTargets(run);
   pool_.Retire(table);
   return true;
 }

@@ -22,17 +22,23 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "engine/base/backing.h"
 #include "engine/base/types.h"
+#include "engine/mmu/access_limits.h"
 #include "engine/mmu/change_sequence.h"
+#include "engine/mmu/frame_view.h"
 #include "engine/mmu/frozen_run.h"
 #include "engine/mmu/mmu_counters.h"
+#include "engine/mmu/mmu_types.h"
 #include "engine/mmu/root_set.h"
 #include "engine/paging/page_table_pool.h"
 #include "engine/paging/tdp_iterator.h"
@@ -41,78 +47,6 @@
 #include "engine/sync/rcu.h"
 
 namespace tdp {
-
-// Asked between steps of a ranged verb; true ends it early.
-using StopCheck = absl::FunctionRef<bool()>;
-
-// How far a ranged verb came. On error the frames before `next_gfn` are done.
-struct MmuProgress {
-  Gfn next_gfn;
-  int64_t changed_frames = 0;
-  absl::Status status = absl::OkStatus();
-};
-
-struct MapOptions {
-  PageLevel max_level = PageLevel::k2M;
-  // Map writable memory writable at once, not on the first write.
-  bool write = false;
-};
-
-// A guest access that the host could not serve.
-struct PageFault {
-  Gfn gfn;
-  bool write = false;
-  // Whether a frame that is not mapped may be: else the fault is kForbidden.
-  bool may_install = true;
-  // TdpMmu::ReadSequence(gfn), read before the caller found that the access
-  // still waits. Without it the fault reads it itself.
-  std::optional<ChangeSequence::Snapshot> sequence;
-};
-
-enum class FaultResult {
-  kFixed,           // an entry was installed
-  kSpurious,        // the entry allowed it; the host mapping was renewed
-  kRetry,           // the frame changes or has changed: the vCPU looks again
-  kWriteProtected,  // a write was granted to a mapped frame
-  kUnbacked,        // no memslot holds the frame
-  kChanging,        // the memslot is changing; wake the vCPU and look again
-  kForbidden,       // the memslot, a limit or the caller forbids the access
-  kFailed,          // see FaultOutcome::status
-};
-
-struct FaultOutcome {
-  FaultResult result;
-  absl::Status status;
-};
-
-// One entry met by a walk.
-struct WalkedEntry {
-  Spte spte;
-  PageLevel level;
-  Gfn gfn;
-};
-
-struct WalkOptions {
-  PageLevel min_level = PageLevel::k4K;
-  bool leaves_only = false;
-  bool present_only = false;
-  // Entries that begin before this frame were reported already.
-  Gfn resume_gfn;
-};
-
-// A frame on which the tables and the host disagree.
-struct AuditFinding {
-  Gfn gfn;
-  WalkedEntry entry;
-  HostFrame host;
-  bool host_grants_more = false;
-};
-
-struct AuditProgress {
-  Gfn next_gfn;
-  int64_t compared_frames = 0;
-  absl::Status status = absl::OkStatus();
-};
 
 class TdpMmu {
  public:
@@ -149,16 +83,62 @@ class TdpMmu {
   // Removes the leaves that overlap `range` from all roots. Tables stay.
   MmuProgress ZapRange(GfnRange range, StopCheck stop);
 
+  // Limits the access to a range, now and whenever a frame of it is mapped
+  // again. A huge leaf that straddles is split. Every frame must be backed, as
+  // for MapRange(). An access beyond the limit is kForbidden.
+  MmuProgress ProtectRange(GfnRange range, Access limit, StopCheck stop);
+  // The most that ProtectRange() grants on a frame; not what its memslot does.
+  Access LimitOf(Gfn gfn) const;
+  // For a memslot that moves or goes, which is closed for map and zapped.
+  void MoveLimits(GfnRange from, Gfn to) { limits_.Move(from, to); }
+  void ClearLimits(GfnRange range) { limits_.Clear(range); }
+
+  // Takes W from the leaves of `min_level` and above that overlap `range`, so
+  // that the next write of each faults and, unlike after ProtectRange(), is
+  // granted.
+  MmuProgress WriteProtectRange(GfnRange range, PageLevel min_level,
+                                StopCheck stop);
+
+  // Replaces the leaves above `target_level` that overlap `range`. Every frame
+  // stays mapped, with the same access, at every instant.
+  // REQUIRES: target_level is k4K or k2M.
+  MmuProgress SplitHugePages(GfnRange range, PageLevel target_level,
+                             StopCheck stop);
+  // Replaces each table of leaves inside `range` by one huge leaf, up to
+  // `max_level`, where all of them are present with equal access and lie in one
+  // memslot. Every frame stays mapped at every instant. What does not fit is
+  // left as it is, and so is a table that others are at work on.
+  // REQUIRES: max_level is k2M or k1G.
+  MmuProgress CollapseHugePages(GfnRange range, PageLevel max_level,
+                                StopCheck stop);
+
+  // Tests, and unless `test_only` clears, the Accessed bits of the leaves that
+  // overlap `range`, without mmu_lock. `on_young` is told which frames of the
+  // range were young. A leaf that another thread is changing is skipped.
+  MmuProgress AgeRange(GfnRange range, bool test_only, StopCheck stop,
+                       absl::FunctionRef<void(GfnRange)> on_young);
+
+  // Runs operations on disjoint ranges as one change: a walk that sees the new
+  // value of one entry sees no old value of another. Every frame of a kMap or
+  // kProtect must be backed. Leaves that straddle the end of an operation are
+  // split, and kMap installs 4K leaves. If the host fails, every frame has its
+  // old access or less. ABORTED if other owners are in the way again and again.
+  BatchOutcome ApplyBatch(absl::Span<const MmuOperation> operations);
+
   // Makes the valid root invalid and puts an empty one in its place. The
   // entries of the old one stay in force until ZapInvalidatedRoots() has
   // removed them. Takes mmu_lock for writing, for a moment. Returns the number
   // of roots invalidated.
   absl::StatusOr<int> InvalidateRoots();
   // Zaps every invalidated root and retires its tables. Callers may run at the
-  // same time; each returns once no root that was invalid at its call is left.
+  // same time; each returns once every root that was invalid at its call is
+  // empty. It is gone with the last verb that still works on it.
   absl::Status ZapInvalidatedRoots();
   // Roots that were invalidated and are not gone yet.
-  size_t invalid_root_count() const { return RootIds().size() - 1; }
+  size_t invalid_root_count() const {
+    RcuReadGuard rcu(rcu_);
+    return Roots().roots.size() - 1;
+  }
 
   // --- Walks: lock-free ------------------------------------------------------
 
@@ -168,11 +148,16 @@ class TdpMmu {
   // `max_entries`, and returns where to go on.
   Gfn WalkRange(GfnRange range, const WalkOptions& options, size_t max_entries,
                 std::vector<WalkedEntry>& out) const;
-  // Calls `visit` with the last-level entry of each of `gfns`.
-  // REQUIRES: all in span().
-  void WalkFrames(
-      absl::Span<const uint64_t> gfns,
-      absl::FunctionRef<void(size_t, const WalkedEntry&)> visit) const;
+  // The last entry on the path to `gfn`. REQUIRES: in span().
+  WalkedEntry WalkFrame(Gfn gfn) const {
+    RcuReadGuard rcu(rcu_);
+    return FrameView(Roots().valid()).Find(gfn);
+  }
+  // Calls visit(i, entry) with the last entry on the path to each of `gfns`.
+  // REQUIRES: all in span(); `visit` is quick and waits for nothing.
+  template <typename Visit>
+  void WalkFrames(absl::Span<const uint64_t> gfns, Prefetch prefetch,
+                  Visit&& visit) const;
 
   // Compares the entries of `range` with what the host maps. A disagreement is
   // looked at again as the owner of the entry before it is reported.
@@ -182,6 +167,12 @@ class TdpMmu {
   // --- Statistics ------------------------------------------------------------
 
   int64_t Read(MmuCounter counter) const { return counters_.Read(counter); }
+  // Memory of the linked tables beside the tables themselves.
+  int64_t page_table_header_bytes() const {
+    return Read(MmuCounter::kLinkedTables) *
+           static_cast<int64_t>(sizeof(PageTableHeader));
+  }
+  int64_t leaf_directory_bytes() const;
   int64_t retired_table_count() const { return pool_.retired_count(); }
   // Linked tables and those that wait for a grace period.
   int64_t page_table_bytes() const {
@@ -191,6 +182,7 @@ class TdpMmu {
 
  private:
   friend class TdpMmuPeer;  // tests
+  class Batch;              // batch.cc
 
   // A frame whose content is discarded again and again, between its load and
   // its map, gives up after this many turns: no other progress is at stake.
@@ -207,10 +199,34 @@ class TdpMmu {
     bool may_install;    // map frames whose entry is not present
     ChangeSequence::Snapshot sequence;
   };
+  // What the leaves of one Backing are made of; constant while it is pinned.
+  struct LeafSource {
+    explicit LeafSource(const Backing& backing)
+        : start(backing.range().start),
+          base_pfn(backing.base_pfn()),
+          writable(backing.writable()) {}
+    Gfn start;
+    Pfn base_pfn;
+    bool writable;
+  };
   struct MapPlan {
     HostAction action = HostAction::kNone;
     Spte target;
   };
+  static Spte NewLeaf(const LeafSource& source, Gfn gfn, PageLevel level,
+                      bool make_writable, Access limit) {
+    const bool mmu_writable = source.writable && limit.write;
+    return Spte::MakeLeaf({.pfn = source.base_pfn + (gfn - source.start),
+                           .writable = mmu_writable && make_writable,
+                           .mmu_writable = mmu_writable,
+                           .host_writable = source.writable,
+                           .accessed = true},
+                          level);
+  }
+  static HostProtection HostProtectionOf(Spte leaf) {
+    return leaf.IsWritable() ? HostProtection::kReadWrite
+                             : HostProtection::kReadOnly;
+  }
   enum class StepResult {
     kNothingToDo,      // frames up to `next` permit the access already
     kMapped,           // frames up to `next` were installed
@@ -220,8 +236,8 @@ class TdpMmu {
     kStale,            // the sequence moved; find out everything again
     kInvalidRootHeld,  // an invalidated root still maps a frame
     kNeedsTable,       // more tables are needed than were at hand
-    kTableInUse,       // no huge leaf: a table holds small ones
-    kForbidden,        // the first frame is not mapped and may not be
+    kNoHugeLeaf,       // a table holds small leaves, or limits differ
+    kForbidden,        // frames up to `next` are not mapped and may not be
     kNeedsSplit,       // a leaf is too large for one host call
     kHostFailed,       // see `status`; frames up to `next` are done
   };
@@ -233,7 +249,17 @@ class TdpMmu {
     // Entries were frozen and restored: their sleepers must look again.
     bool wake = false;
   };
-  enum class ZapStep { kZapped, kDone, kFrozen, kYielded, kSplit, kRetry };
+  // What a ranged verb found to do.
+  enum class LeafStep {
+    kFrozen,      // a run is frozen
+    kDone,        // nothing is left in the range
+    kWait,        // another owner is at work
+    kYield,       // nothing frozen; go on at `next`
+    kNeedsSplit,  // the leaf at `next` is to be split first
+    kRetry,       // lost a race; look again
+  };
+  // Whether a split may fail at the page-table limit.
+  enum class TableLimit { kEnforced, kIgnored };
 
   TdpMmu(RcuDomain& rcu, BackingTable& backings, PageLevel root_level,
          int64_t page_table_limit_bytes);
@@ -246,9 +272,30 @@ class TdpMmu {
   const RootSet& Roots() const {
     return *roots_.load(std::memory_order_acquire);
   }
-  // The ids of the roots as they are now, the valid one first.
-  std::vector<int64_t> RootIds() const;
-  absl::Status ZapRoot(int64_t root_id);
+  // Keeps a root: it is not taken down before the reference is gone.
+  // REQUIRES of the destructor: as for a verb.
+  class RootRef {
+   public:
+    RootRef(TdpMmu& mmu, const TdpRoot& root) : mmu_(&mmu), root_(root) {}
+    RootRef(RootRef&& other) noexcept
+        : mmu_(std::exchange(other.mmu_, nullptr)), root_(other.root_) {}
+    RootRef& operator=(RootRef&&) = delete;
+    ~RootRef() {
+      if (mmu_ != nullptr) mmu_->PutRoot(root_);
+    }
+    const TdpRoot& operator*() const { return root_; }
+    const TdpRoot* operator->() const { return &root_; }
+
+   private:
+    TdpMmu* mmu_;
+    const TdpRoot root_;
+  };
+  enum class WhichRoots { kAll, kInvalid };
+  // The roots as they are now, the valid one first.
+  std::vector<RootRef> GetRoots(WhichRoots which);
+  RootRef GetValidRoot();
+  void PutRoot(const TdpRoot& root);
+  absl::Status ZapRoot(const TdpRoot& root);
   void UnlinkTables(const TdpRoot& root);
   bool UnlinkNextTable(const TdpRoot& root, PageLevel level, Gfn* next);
   // Freezes all entries of a table that nobody can reach any more, waiting for
@@ -257,26 +304,42 @@ class TdpMmu {
   void FreezeForGood(PageTable* table);
 
   // entry_changes.cc: the only places where entries change.
-  // Writes the final values of a run, accounts for them and releases it.
-  void CommitRun(FrozenRun& run, absl::FunctionRef<Spte(int)> final_value);
+  // Writes the targets of a run as final values, accounts for them and releases
+  // it. Or the values that it had.
+  void CommitTargets(FrozenRun& run);
+  void RestoreRun(FrozenRun& run);
   // Links a table from `cache` below `entry`, which is `expected`. On a lost
   // race `expected` holds what was found and the table is back in the cache.
-  bool TryLinkTable(SptePtr entry, Spte& expected, Gfn gfn, PageLevel level,
-                    PageTableCache& cache);
+  // REQUIRES: mmu_lock_ held; `root` is valid.
+  bool TryLinkTable(const TdpRoot& root, SptePtr entry, Spte& expected, Gfn gfn,
+                    PageLevel level, PageTableCache& cache);
   // Every change of an entry passes here: `was` before it was frozen, `now`
-  // after. Accounts for leaves and tables and checks what must hold.
-  void OnChanged(Spte was, Spte now, Gfn gfn, PageLevel level);
+  // after. Checks what must hold and notes what is to be accounted.
+  static void OnChanged(Spte was, Spte now, Gfn gfn, PageLevel level,
+                        EntryDelta& delta);
+  void Account(const EntryDelta& delta);
+  void Account(const FrozenRun& run);
 
   // map.cc
-  MapPlan PlanFor(Spte old, Gfn gfn, PageLevel level, const Backing& backing,
-                  const MapIntent& intent) const;
+  static MapPlan PlanFor(Spte old, Gfn gfn, PageLevel level,
+                         const LeafSource& source, const MapIntent& intent,
+                         Access limit);
   MapStep MapOnce(Backing& backing, GfnRange want, const MapIntent& intent,
                   PageTableCache& cache);
   MapStep FreezeForMap(const TdpRoot& root, const Backing& backing,
                        GfnRange want, const MapIntent& intent,
                        PageTableCache& cache, FrozenRun& run, MapPlan& plan);
-  MapStep FreezeLeaves(PageTable* table, const Backing& backing, GfnRange want,
-                       const MapIntent& intent, FrozenRun& run, MapPlan& plan);
+  MapStep FreezeOverTable(const TdpRoot& root, const LeafSource& source,
+                          SptePtr entry, Spte spte, GfnRange want,
+                          const MapIntent& intent, FrozenRun& run,
+                          MapPlan& plan);
+  MapStep FreezeNewLeaves(SptePtr entry, const LeafSource& source,
+                          GfnRange want, const MapIntent& intent, Access limit,
+                          FrozenRun& run, MapPlan& plan);
+  MapStep FreezeLeaves(PageTable* table, const LeafSource& source,
+                       GfnRange want, const MapIntent& intent, FrozenRun& run,
+                       MapPlan& plan);
+  static bool MayInstall(const MapIntent& intent, Access limit);
   // For the owner of `run`: true if the sequence moved. Then the old values are
   // back, and the caller wakes the sleepers.
   bool GiveUpIfStale(FrozenRun& run, const MapIntent& intent);
@@ -287,30 +350,56 @@ class TdpMmu {
   bool HeldByInvalidRoot(const RootSet& roots, GfnRange range) const;
   absl::Status ZapInInvalidRoots(GfnRange range);
   absl::Status CheckBacked(GfnRange range);
+  static absl::Status ChangingError(Gfn gfn);
   // Maps `want`, a piece of one Backing, whole; or fails.
   absl::Status MapPiece(Backing& backing, GfnRange want, MapIntent intent,
                         PageTableCache& cache, int64_t* mapped_frames);
 
   // fault.cc
+  FaultOutcome ServeFault(const PageFault& fault);
+  std::optional<FaultResult> TryInstallFrame(const PageFault& fault,
+                                             Backing& backing,
+                                             ChangeSequence::Snapshot sequence);
   // `content_lost` is set if the frame must be loaded again.
   FaultOutcome TryFastFault(const PageFault& fault, Backing& backing,
                             bool* content_lost);
   void CountFault(FaultResult result);
 
+  // leaf_changes.h: the driver of the ranged verbs.
+  template <typename Verb>
+  MmuProgress ChangeLeaves(const TdpRoot& root, GfnRange range, Verb& verb,
+                           StopCheck stop);
+  template <typename Verb>
+  LeafStep FreezeLeafRun(const TdpRoot& root, GfnRange range, Verb& verb,
+                         FrozenRun& run, BackingPin& pin, Gfn* next);
+  template <typename Verb>
+  MmuProgress ChangeLeavesInAllRoots(GfnRange range, Verb& verb,
+                                     StopCheck stop);
+
   // zap.cc
-  MmuProgress ZapLeaves(int64_t root_id, GfnRange range, StopCheck stop);
-  ZapStep FreezeForZap(int64_t root_id, GfnRange range, FrozenRun& run,
-                       BackingPin& pin, Gfn* next);
-  absl::Status SplitHugeLeaf(int64_t root_id, Gfn gfn, PageLevel level);
+  MmuProgress ZapLeaves(const TdpRoot& root, GfnRange range, StopCheck stop);
+  HostCallResult MakeLeavesTrue(Backing& backing, FrozenRun& run);
+
+  // split.cc
+  // False if there is no such leaf any more.
+  absl::StatusOr<bool> SplitHugeLeaf(const TdpRoot& root, Gfn gfn,
+                                     PageLevel level, TableLimit limit);
+  absl::Status SplitFirst(const TdpRoot& root, Gfn gfn);
   // REQUIRES: StepResult::kNeedsSplit.
   absl::Status SplitInValidRoot(Gfn gfn) {
-    return SplitHugeLeaf(RootIds().front(), gfn, PageLevel::k1G);
+    return SplitFirst(*GetValidRoot(), gfn);
   }
+
+  // collapse.cc
+  enum class CollapseStep { kCollapsed, kNotPossible, kBusy };
+  CollapseStep CollapseTable(Gfn gfn, PageLevel level);
+  MmuProgress CollapseTables(GfnRange range, PageLevel level);
+
   // Wakes the sleepers of every memslot that overlaps `range`.
   void WakeAll(GfnRange range);
 
   // audit.cc
-  WalkedEntry FindEntryFor(const RootSet& roots, Gfn gfn) const;
+  static LastEntry FindEntryFor(const RootSet& roots, Gfn gfn);
   absl::Status AuditPiece(Backing& backing, GfnRange piece,
                           absl::FunctionRef<void(const AuditFinding&)> report);
   absl::Status AuditAsOwner(
@@ -332,6 +421,7 @@ class TdpMmu {
   PageTablePool pool_;
   MmuCounters counters_;
   ChangeSequence sequence_;
+  AccessLimits limits_;
 
   // Replaced under roots_mutex_; a root becomes invalid only while mmu_lock_ is
   // held for writing too. Read inside an RCU section.
@@ -341,6 +431,32 @@ class TdpMmu {
   // One zapper at a time; taken before every other lock.
   Mutex zap_roots_mutex_;
 };
+
+template <typename Visit>
+void TdpMmu::WalkFrames(absl::Span<const uint64_t> gfns, Prefetch prefetch,
+                        Visit&& visit) const {
+  // Frames walked in one read section: entering one costs about as much as a
+  // walk, and a long one would hold up reclaim.
+  constexpr size_t kSectionFrames = 64;
+  // How far ahead entries are asked for: as many as the processor can wait for
+  // at a time. Those of the next section too, or each would begin by waiting.
+  constexpr size_t kPrefetchDistance = 32;
+  for (size_t begin = 0; begin < gfns.size(); begin += kSectionFrames) {
+    const size_t end = std::min(begin + kSectionFrames, gfns.size());
+    RcuReadGuard rcu(rcu_);
+    const FrameView view(Roots().valid());
+    if (prefetch == Prefetch::kNo) {
+      for (size_t i = begin; i < end; ++i) visit(i, view.Find(Gfn(gfns[i])));
+      continue;
+    }
+    for (size_t i = begin; i < end; ++i) {
+      if (i + kPrefetchDistance < gfns.size()) {
+        view.PrefetchEntry(Gfn(gfns[i + kPrefetchDistance]));
+      }
+      visit(i, view.Find(Gfn(gfns[i])));
+    }
+  }
+}
 
 }  // namespace tdp
 

@@ -8,11 +8,6 @@ namespace {
 
 using MapRangeTest = TdpMmuTest;
 
-ErrorReason ReasonOf(const absl::Status& status) {
-  const auto detail = DetailOf(status);
-  return detail.has_value() ? detail->reason : ErrorReason::kInternal;
-}
-
 TEST_F(MapRangeTest, MapsEveryFrameOfTheRangeAndNoOther) {
   FakeBacking& slot = AddSlot(0, 1024);
   Start();

@@ -1,155 +1,133 @@
-// Random sequences of verbs, each checked against a flat model.
+// Random sequences of all verbs, each step checked against a flat model
+// (engine/testing/mmu_model.h says what of the reference is checked how).
+//
+// A failure prints its seed and step. Replay it with
+//   TDP_MODEL_SEED=... TDP_MODEL_STEPS=... tdp_mmu_model_test
+// which prints each operation. TDP_MODEL_OPERATIONS sets how many are made.
 
-#include <algorithm>
-#include <random>
-#include <vector>
+#include <gtest/gtest.h>
 
-#include "absl/strings/str_cat.h"
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <string>
+
+#include "absl/strings/numbers.h"
 #include "engine/testing/mmu_fixture.h"
+#include "engine/testing/mmu_model_run.h"
 
 namespace tdp::testing {
 namespace {
 
-// What the model knows of a frame: whether it is mapped, and writable.
-struct ModelFrame {
-  bool mapped = false;
-  bool writable = false;
-};
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int64_t kOperations = 60'000;
+#elif defined(TDP_MODEL_LONG)
+constexpr int64_t kOperations = 10'000'000;
+#else
+constexpr int64_t kOperations = 1'000'000;
+#endif
+constexpr int64_t kSequenceSteps = 20'000;
+constexpr uint64_t kFirstSeed = 314159;
 
-class TdpMmuModelTest : public TdpMmuTest {
- protected:
-  static constexpr uint64_t kFrames = 5 * kBlock;
+std::optional<int64_t> FromEnvironment(const char* name) {
+  int64_t value = 0;
+  const char* text = std::getenv(name);
+  if (text == nullptr || !absl::SimpleAtoi(text, &value)) return std::nullopt;
+  return value;
+}
 
-  void SetUp() override {
-    // In one 2M block: the end of the first, all of the second, the start of
-    // the third memslot. Then a hole.
-    AddSlot(10, kBlock + 90, PageLevel::k2M);
-    AddSlot(kBlock + 100, 50, PageLevel::k4K, /*writable=*/false);
-    AddSlot(kBlock + 150, 3 * kBlock, PageLevel::k2M);
-    Start();
-    model_.resize(kFrames);
+std::optional<ModelFailure> RunOnce(const ModelRunOptions& options) {
+  return ModelRun(options).Run();
+}
+
+TEST(TdpMmuModelTest, RandomSequencesOfAllVerbsAgreeWithTheModel) {
+  if (const auto seed = FromEnvironment("TDP_MODEL_SEED")) {
+    const std::optional<ModelFailure> failure = RunOnce(
+        {.seed = static_cast<uint64_t>(*seed),
+         .steps = FromEnvironment("TDP_MODEL_STEPS").value_or(kSequenceSteps),
+         .print_operations = true});
+    EXPECT_FALSE(failure.has_value()) << failure->ToString();
+    return;
   }
-
-  // Leaves may be huge: a verb on one frame acts on the leaf that holds it.
-  GfnRange LeafOf(uint64_t gfn) {
-    const WalkedEntry entry = Last(gfn);
-    return {entry.gfn, entry.gfn + FramesPerEntry(entry.level)};
+  const int64_t operations =
+      FromEnvironment("TDP_MODEL_OPERATIONS").value_or(kOperations);
+  for (int64_t done = 0; done < operations; done += kSequenceSteps) {
+    const uint64_t seed =
+        kFirstSeed + static_cast<uint64_t>(done / kSequenceSteps);
+    const std::optional<ModelFailure> failure =
+        RunOnce({.seed = seed, .steps = kSequenceSteps});
+    ASSERT_FALSE(failure.has_value()) << failure->ToString();
   }
+}
 
-  void ModelMap(uint64_t start, uint64_t end, bool write) {
-    for (uint64_t gfn = start; gfn < end; ++gfn) {
-      ModelFrame& frame = model_[gfn];
-      const bool writable = write && backings_.Find(Gfn(gfn))->writable();
-      frame.writable = frame.writable || writable;
-      frame.mapped = true;
-    }
-  }
+// What the sequences have found.
+class FoundByTheModelTest : public TdpMmuTest {};
 
-  bool Backed(uint64_t start, uint64_t end) {
-    for (uint64_t gfn = start; gfn < end; ++gfn) {
-      if (backings_.Find(Gfn(gfn)) == nullptr) return false;
-    }
-    return true;
-  }
+// The table of a block of which nothing may be accessed is empty after a zap.
+// A map of the whole block puts no huge leaf in its place.
+TEST_F(FoundByTheModelTest, ALimitHoldsWhereAnEmptyTableCouldGiveWay) {
+  FakeBacking& slot = AddSlot(0, kBlock, PageLevel::k2M);
+  Start();
+  ASSERT_TRUE(Map(0, 1, {.max_level = PageLevel::k4K}).status.ok());
+  ASSERT_TRUE(Zap(0, 1).status.ok());
+  const auto never = [] { return false; };
+  ASSERT_TRUE(mmu().ProtectRange(Frames(0, kBlock), {}, never).status.ok());
+  EXPECT_EQ(Fault(7, false), FaultResult::kForbidden);
+  EXPECT_EQ(Map(0, kBlock).changed_frames, 0);
+  EXPECT_FALSE(slot.At(Gfn(7)).present);
+  // And a fault for writing installs nothing that it is not granted.
+  ASSERT_TRUE(
+      mmu().ProtectRange(Frames(0, kBlock), {.read = true}, never).status.ok());
+  EXPECT_EQ(Fault(7, true), FaultResult::kForbidden);
+  EXPECT_FALSE(slot.At(Gfn(7)).present);
+}
 
-  void CheckFrame(uint64_t gfn) {
-    const WalkedEntry entry = Last(gfn);
-    const bool mapped = entry.spte.IsLeaf(entry.level);
-    ASSERT_EQ(mapped, model_[gfn].mapped) << gfn;
-    ASSERT_EQ(mapped && entry.spte.IsWritable(), model_[gfn].writable) << gfn;
-    const FakeBacking* slot = backings_.Find(Gfn(gfn));
-    if (slot == nullptr) return;
-    ASSERT_EQ(slot->At(Gfn(gfn)).present, model_[gfn].mapped) << gfn;
-    ASSERT_EQ(slot->At(Gfn(gfn)).writable, model_[gfn].writable) << gfn;
-  }
+// A map grants what it can, also where a frame that aged may not be written.
+TEST_F(FoundByTheModelTest, AMapForWritingBringsBackAnAgedReadOnlyFrame) {
+  FakeBacking& slot = AddSlot(0, 8);
+  Start();
+  const auto never = [] { return false; };
+  ASSERT_TRUE(
+      mmu().ProtectRange(Frames(0, 8), {.read = true}, never).status.ok());
+  ASSERT_EQ(MapWritable(0, 8).changed_frames, 8);
+  ASSERT_TRUE(
+      mmu()
+          .AgeRange(Frames(0, 8), /*test_only=*/false, never, [](GfnRange) {})
+          .status.ok());
+  EXPECT_EQ(MapWritable(0, 8).changed_frames, 8);
+  EXPECT_TRUE(slot.Grants(Gfn(3), false));
+  EXPECT_FALSE(slot.Grants(Gfn(3), true));
+}
 
-  std::vector<ModelFrame> model_;
-};
+// A leaf of 1 GiB is of the level asked for, though it is split to be changed.
+TEST_F(FoundByTheModelTest, AWriteProtectFromLevel1GProtectsALeafOf1GiB) {
+  FakeBacking& slot =
+      AddSlot(0, FramesPerEntry(PageLevel::k1G), PageLevel::k2M);
+  Start();
+  InstallGiantLeaf(slot, Gfn(0), /*writable=*/true);
+  const MmuProgress progress = mmu().WriteProtectRange(
+      slot.range(), PageLevel::k1G, [] { return false; });
+  EXPECT_TRUE(progress.status.ok());
+  EXPECT_EQ(progress.changed_frames, static_cast<int64_t>(slot.range().size()));
+  EXPECT_FALSE(slot.Grants(Gfn(5), true));
+}
 
-TEST_F(TdpMmuModelTest, TwentyThousandRandomVerbsAgreeWithTheModel) {
-  constexpr uint64_t kSeed = 314159;
-  constexpr int kVerbs = 20'000;
-  std::mt19937_64 random(kSeed);
-  for (int i = 0; i < kVerbs && !HasFatalFailure(); ++i) {
-    SCOPED_TRACE(absl::StrCat("seed ", kSeed, ", verb ", i));
-    const uint64_t start = random() % kFrames;
-    const uint64_t length =
-        random() % 4 == 0 ? 1 + random() % (2 * kBlock) : 1 + random() % 40;
-    const uint64_t end = std::min(kFrames, start + length);
-    const bool write = random() % 2 == 0;
-    const uint64_t verb = random() % 1000;
-    if (verb < 400) {
-      const FaultResult result = Fault(start, write);
-      FakeBacking* slot = backings_.Find(Gfn(start));
-      const ModelFrame before = model_[start];
-      if (slot == nullptr) {
-        ASSERT_EQ(result, FaultResult::kUnbacked);
-      } else if (write && !slot->writable()) {
-        ASSERT_EQ(result, FaultResult::kForbidden);
-      } else if (!before.mapped) {
-        ASSERT_EQ(result, FaultResult::kFixed);
-        const GfnRange leaf = LeafOf(start);
-        ASSERT_TRUE(slot->range().Contains(leaf));
-        ModelMap(leaf.start.value(), leaf.end.value(), true);
-      } else if (write && !before.writable) {
-        ASSERT_EQ(result, FaultResult::kWriteProtected);
-        const GfnRange leaf = LeafOf(start);
-        ModelMap(leaf.start.value(), leaf.end.value(), true);
-      } else {
-        ASSERT_EQ(result, FaultResult::kSpurious);
-      }
-    } else if (verb < 700) {
-      const MapOptions options = {
-          .max_level = random() % 2 == 0 ? PageLevel::k4K : PageLevel::k2M,
-          .write = write};
-      // A partly covered huge leaf is made writable as a whole.
-      const GfnRange first = LeafOf(start);
-      const GfnRange last = LeafOf(end - 1);
-      const bool first_mapped = model_[start].mapped;
-      const bool last_mapped = model_[end - 1].mapped;
-      const MmuProgress progress = Map(start, end, options);
-      if (!Backed(start, end)) {
-        ASSERT_FALSE(progress.status.ok());
-        ASSERT_EQ(progress.changed_frames, 0);
-      } else {
-        ASSERT_TRUE(progress.status.ok()) << progress.status;
-        int64_t unmapped = 0;
-        for (uint64_t gfn = start; gfn < end; ++gfn) {
-          unmapped += model_[gfn].mapped ? 0 : 1;
-        }
-        ASSERT_EQ(progress.changed_frames, unmapped);
-        ModelMap(start, end, write);
-        if (first_mapped && write) {
-          ModelMap(first.start.value(), first.end.value(), true);
-        }
-        if (last_mapped && write) {
-          ModelMap(last.start.value(), last.end.value(), true);
-        }
-      }
-    } else if (verb < 990) {
-      uint64_t from = start;
-      uint64_t to = end;
-      if (model_[start].mapped) from = LeafOf(start).start.value();
-      if (model_[end - 1].mapped) to = LeafOf(end - 1).end.value();
-      int64_t mapped = 0;
-      for (uint64_t gfn = from; gfn < to; ++gfn) {
-        mapped += model_[gfn].mapped ? 1 : 0;
-        model_[gfn] = {};
-      }
-      const MmuProgress progress = Zap(start, end);
-      ASSERT_TRUE(progress.status.ok());
-      ASSERT_EQ(progress.changed_frames, mapped);
-    } else {
-      ZapAll();
-      model_.assign(kFrames, {});
-    }
-    for (uint64_t gfn = start; gfn < end; ++gfn) CheckFrame(gfn);
-    if (i % 1000 == 0) {
-      for (uint64_t gfn = 0; gfn < kFrames; ++gfn) CheckFrame(gfn);
-      ASSERT_TRUE(Audit().empty());
-      ExpectConsistent(HostMustBe::kEqual);
-    }
-  }
+// The harness itself: what is wrong is found, and found again by what was
+// printed.
+TEST(TdpMmuModelTest, AFailureReplaysFromItsSeedAndStep) {
+  const ModelRunOptions options = {
+      .seed = 99, .steps = 3000, .planted_at = 1000};
+  const std::optional<ModelFailure> found = RunOnce(options);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_GE(found->step, 1000);
+  EXPECT_NE(found->ToString().find("TDP_MODEL_SEED=99 "), std::string::npos);
+  // As many steps as were printed are enough, and one less is not.
+  EXPECT_EQ(RunOnce({.seed = found->seed,
+                     .steps = found->step + 1,
+                     .planted_at = options.planted_at}),
+            found);
+  EXPECT_FALSE(RunOnce({.seed = found->seed, .steps = 1000}).has_value());
 }
 
 }  // namespace

@@ -207,6 +207,35 @@ TEST_F(ZapAllTest, AGrantInItsHostCallOutlivesTheInvalidation) {
   EXPECT_FALSE(slot.At(Gfn(5)).present);
 }
 
+TEST_F(ZapAllTest, ARootThatAVerbWorksOnGoesWhenTheVerbIsDone) {
+  AddSlot(0, 2 * kBlock);
+  Start();
+  ASSERT_TRUE(MapWritable(0, 2 * kBlock).status.ok());
+  bool looked = false;
+  // The zap works on the old root while another thread invalidates and zaps it.
+  const MmuProgress zap = mmu().ZapRange(Frames(0, 2 * kBlock), [&] {
+    if (looked) return false;
+    looked = true;
+    std::thread([&] { ZapAll(); }).join();
+    EXPECT_EQ(mmu().invalid_root_count(), 1u) << "kept by the verb";
+    EXPECT_EQ(Leaves(PageLevel::k4K), 0) << "but empty";
+    return false;
+  });
+  EXPECT_TRUE(zap.status.ok());
+  EXPECT_EQ(zap.next_gfn, Gfn(2 * kBlock));
+  EXPECT_EQ(mmu().invalid_root_count(), 0u);
+  rcu_.Barrier();
+  EXPECT_EQ(mmu().page_table_bytes(), static_cast<int64_t>(kPageSize));
+}
+
+TEST_F(ZapAllTest, AReferenceIsNotTakenOnceTheLastIsGone) {
+  RootState state;
+  EXPECT_TRUE(state.TryGet());
+  EXPECT_FALSE(state.Put());
+  EXPECT_TRUE(state.Put()) << "the last one";
+  EXPECT_FALSE(state.TryGet());
+}
+
 TEST_F(ZapAllTest, CallersAtTheSameTimeAllFindTheRootsGone) {
   AddSlot(0, 4 * kBlock);
   Start();

@@ -145,13 +145,14 @@ TEST_F(WalkTest, ManyFramesAreWalkedInTheOrderAsked) {
   for (uint64_t i = 0; i < 200; ++i) gfns.push_back((i * 37) % (2 * kBlock));
   gfns.push_back(mmu().span().end.value() - 1);
   size_t next = 0;
-  mmu().WalkFrames(gfns, [&](size_t i, const WalkedEntry& entry) {
-    EXPECT_EQ(i, next++);
-    const WalkedEntry single = mmu().WalkGfn(Gfn(gfns[i])).back();
-    EXPECT_EQ(entry.spte, single.spte);
-    EXPECT_EQ(entry.level, single.level);
-    EXPECT_EQ(entry.gfn, single.gfn);
-  });
+  mmu().WalkFrames(
+      gfns, Prefetch::kYes, [&](size_t i, const WalkedEntry& entry) {
+        EXPECT_EQ(i, next++);
+        const WalkedEntry single = mmu().WalkGfn(Gfn(gfns[i])).back();
+        EXPECT_EQ(entry.spte, single.spte);
+        EXPECT_EQ(entry.level, single.level);
+        EXPECT_EQ(entry.gfn, single.gfn);
+      });
   EXPECT_EQ(next, gfns.size());
 }
 

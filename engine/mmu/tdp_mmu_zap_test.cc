@@ -163,18 +163,6 @@ TEST_F(ZapRangeTest, A1GLeafGoesWithItsRoot) {
   EXPECT_FALSE(slot.At(Gfn(giant)).present);
 }
 
-TEST_F(ZapRangeTest, A1GLeafStaysWholeWhereNoTableIsLeftToSplitIt) {
-  const uint64_t giant = FramesPerEntry(PageLevel::k1G);
-  FakeBacking& slot = AddSlot(0, giant);
-  Start(PageLevel::k512G, 5 * static_cast<int64_t>(kPageSize));
-  InstallGiantLeaf(slot, Gfn(0), /*writable=*/true);
-  PageTableCache hog(TdpMmuPeer::Pool(mmu()));
-  ASSERT_TRUE(hog.TopUp(3).ok());
-  const MmuProgress progress = Zap(0, 1);
-  EXPECT_EQ(DetailOf(progress.status)->reason, ErrorReason::kPageTableLimit);
-  EXPECT_EQ(Leaves(PageLevel::k1G), 1);
-}
-
 TEST_F(ZapRangeTest, WaitsForTheOwnerOfAFrozenEntry) {
   AddSlot(0, 64);
   Start();

@@ -51,22 +51,4 @@ Gfn TdpMmu::WalkRange(GfnRange range, const WalkOptions& options,
   return range.end;
 }
 
-void TdpMmu::WalkFrames(
-    absl::Span<const uint64_t> gfns,
-    absl::FunctionRef<void(size_t, const WalkedEntry&)> visit) const {
-  // Frames walked in one read section: entering one costs about as much as a
-  // walk, and a long one would hold up reclaim.
-  constexpr size_t kSectionFrames = 64;
-  for (size_t begin = 0; begin < gfns.size(); begin += kSectionFrames) {
-    const size_t end = std::min(begin + kSectionFrames, gfns.size());
-    RcuReadGuard rcu(rcu_);
-    const TdpTree tree = Roots().valid().tree();
-    for (size_t i = begin; i < end; ++i) {
-      const Gfn gfn(gfns[i]);
-      const LastEntry last = FindLastEntry(tree, gfn);
-      visit(i, {last.spte, last.level, AlignDown(gfn, last.level)});
-    }
-  }
-}
-
 }  // namespace tdp

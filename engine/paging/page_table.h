@@ -21,6 +21,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "engine/base/test_hooks.h"
 #include "engine/base/types.h"
 #include "engine/paging/spte.h"
 #include "engine/sync/rcu.h"
@@ -54,7 +55,10 @@ class SptePtr {
 // nothing on x86-64: who changes a range looks for entries after it has
 // advanced the sequence that installers check (engine/mmu/change_sequence.h).
 inline Spte ReadSpte(SptePtr entry) {
-  return Spte::FromRaw(entry.entry_->load(std::memory_order_seq_cst));
+  test_hooks::BeforeStep(TestStep::kReadEntry, entry.entry_);
+  const uint64_t raw = entry.entry_->load(std::memory_order_seq_cst);
+  test_hooks::CheckEntry(entry.entry_, raw);
+  return Spte::FromRaw(raw);
 }
 
 // Replaces `expected` by `desired`. Returns false, with no effect but that
@@ -63,9 +67,15 @@ inline Spte ReadSpte(SptePtr entry) {
 // of the same protocol. Acquire on failure: nothing was written.
 [[nodiscard]] inline bool TryWriteSpte(SptePtr entry, Spte& expected,
                                        Spte desired) {
+  test_hooks::BeforeStep(TestStep::kTryWriteEntry, entry.entry_);
+  if (test_hooks::LosesRace(entry.entry_)) {
+    expected = Spte::FromRaw(entry.entry_->load(std::memory_order_acquire));
+    return false;
+  }
   uint64_t raw = expected.raw();
   const bool written = entry.entry_->compare_exchange_strong(
       raw, desired.raw(), std::memory_order_seq_cst, std::memory_order_acquire);
+  test_hooks::CheckEntry(entry.entry_, raw);
   if (!written) expected = Spte::FromRaw(raw);
   return written;
 }
@@ -73,6 +83,7 @@ inline Spte ReadSpte(SptePtr entry) {
 // Writes the final value of an entry that the caller has frozen. Release: the
 // host call that makes the value true happens before it.
 inline void WriteOwnedSpte(SptePtr entry, Spte value) {
+  test_hooks::BeforeStep(TestStep::kWriteOwnedEntry, entry.entry_);
   entry.entry_->store(value.raw(), std::memory_order_release);
 }
 

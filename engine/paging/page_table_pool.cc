@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
+#include "engine/base/test_hooks.h"
 
 namespace tdp {
 namespace {
@@ -21,8 +22,9 @@ static_assert(sizeof(PageTableHeader) <= kHeaderBytes);
 // tables that come back.
 constexpr int kMaxWaits = 64;
 
-// Maps a naturally aligned chunk, or returns null.
-void* MapChunk() {
+// Maps a naturally aligned chunk, or returns null. In huge pages a walk of many
+// tables finds them without a walk of the host's.
+void* MapChunk(bool in_huge_pages) {
   void* area = mmap(nullptr, 2 * kChunkBytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (area == MAP_FAILED) return nullptr;
@@ -31,6 +33,9 @@ void* MapChunk() {
   if (chunk != start) munmap(area, chunk - start);
   const uint64_t tail = start + 2 * kChunkBytes - (chunk + kChunkBytes);
   if (tail != 0) munmap(reinterpret_cast<void*>(chunk + kChunkBytes), tail);
+  // Only advice: the host may have none.
+  (void)madvise(reinterpret_cast<void*>(chunk), kChunkBytes,
+                in_huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   return reinterpret_cast<void*>(chunk);
 }
 
@@ -67,15 +72,19 @@ absl::Status PageTablePool::Allocate(PageTable** table) {
   }
 }
 
-absl::Status PageTablePool::AllocateRoot(PageTable** table) {
+absl::Status PageTablePool::AllocateExempt(PageTable** table) {
   absl::Status error;
   return TryAllocate(Limit::kIgnored, table, &error) ? absl::OkStatus() : error;
 }
 
 bool PageTablePool::TryAllocate(Limit limit, PageTable** table,
                                 absl::Status* error) {
+  test_hooks::BeforeStep(TestStep::kAllocateTable, this);
+  const TestAllocation asked = test_hooks::AskAllocation();
   const int64_t max_count =
-      limit_bytes_ / static_cast<int64_t>(sizeof(PageTable));
+      asked == TestAllocation::kLimitReached
+          ? 0
+          : limit_bytes_ / static_cast<int64_t>(sizeof(PageTable));
   // Relaxed: only the number matters; the tables change hands under mutex_. It
   // is never too high, not even for a moment: that would refuse others.
   int64_t used = used_count_.load(std::memory_order_relaxed);
@@ -94,8 +103,12 @@ bool PageTablePool::TryAllocate(Limit limit, PageTable** table,
     return false;
   }
   MutexLock lock(mutex_);
-  if (free_tables_.empty()) {
-    void* chunk = MapChunk();
+  if (free_tables_.empty() || asked == TestAllocation::kNoHostMemory) {
+    // A small VM uses a part of its only chunk, and pays for that part.
+    const bool in_huge_pages = !chunks_.empty();
+    void* chunk = asked == TestAllocation::kNoHostMemory
+                      ? nullptr
+                      : MapChunk(in_huge_pages);
     if (chunk == nullptr) {
       used_count_.fetch_sub(1, std::memory_order_relaxed);
       *error = MakeError(ErrorReason::kHostMemoryExhausted,
@@ -142,7 +155,15 @@ void PageTablePool::Reclaim(RcuHead* head) {
 void PageTablePool::Recycle(PageTable* table) {
   {
     MutexLock lock(mutex_);
-    free_tables_.push_back(table);
+    if constexpr (test_hooks::kEnabled) {
+      // Whoever comes too late must see it: reused as late as possible.
+      for (std::atomic<uint64_t>& entry : table->entries) {
+        entry.store(test_hooks::kReclaimedEntry, std::memory_order_relaxed);
+      }
+      free_tables_.insert(free_tables_.begin(), table);
+    } else {
+      free_tables_.push_back(table);
+    }
   }
   used_count_.fetch_sub(1, std::memory_order_relaxed);
 }
@@ -155,6 +176,17 @@ absl::Status PageTableCache::TopUp(int count) {
   while (size() < count) {
     PageTable* table = nullptr;
     if (absl::Status status = pool_.Allocate(&table); !status.ok()) {
+      return status;
+    }
+    tables_.push_back(table);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PageTableCache::TopUpExempt(int count) {
+  while (size() < count) {
+    PageTable* table = nullptr;
+    if (absl::Status status = pool_.AllocateExempt(&table); !status.ok()) {
       return status;
     }
     tables_.push_back(table);

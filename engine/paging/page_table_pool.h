@@ -37,9 +37,9 @@ class PageTablePool {
   // reached even after a grace period has passed; HOST_MEMORY_EXHAUSTED if the
   // host gives none. May wait for a grace period: call it holding nothing.
   absl::Status Allocate(PageTable** table);
-  // The same for a root, which the limit does not cover: replacing the root is
-  // how a VM gets back below its limit.
-  absl::Status AllocateRoot(PageTable** table);
+  // The same for what the limit does not cover: a root, because replacing it is
+  // how a VM gets back below its limit, and what that needs in turn.
+  absl::Status AllocateExempt(PageTable** table);
   // Takes back a table that was never linked.
   void Free(PageTable* table);
   // Takes back an unlinked table after a grace period. REQUIRES: no entry
@@ -87,6 +87,8 @@ class PageTableCache {
   // Makes sure that `count` tables are at hand, or fails as
   // PageTablePool::Allocate() and keeps what it has.
   absl::Status TopUp(int count);
+  // The same, not subject to the limit.
+  absl::Status TopUpExempt(int count);
   // REQUIRES: not empty.
   PageTable* Take();
   // Takes a table back that was not linked after all.

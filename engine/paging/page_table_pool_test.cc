@@ -96,7 +96,7 @@ TEST_F(PageTablePoolTest, ARootIsExemptFromTheLimit) {
   PageTablePool pool(rcu_, 1 * kTable);
   PageTable* table = Allocate(pool);
   PageTable* root = nullptr;
-  ASSERT_TRUE(pool.AllocateRoot(&root).ok());
+  ASSERT_TRUE(pool.AllocateExempt(&root).ok());
   EXPECT_TRUE(IsAllNonPresent(root));
   pool.Free(root);
   pool.Free(table);

@@ -14,6 +14,8 @@
 // Invariants of a present leaf (CheckLeafInvariants() runs them as code):
 //   If W is set, MMU_WRITABLE is set. If MMU_WRITABLE is set, HOST_WRITABLE is.
 //   If W is set, D is set: both are set together.
+//   If W, MMU_WRITABLE or A is set, R is: what has no access grants nothing and
+//   is not mapped by the host.
 //   A leaf without R grants nothing. X is set wherever R is: a fetch arrives
 //   as a read and cannot be told apart.
 
@@ -99,7 +101,24 @@ class Spte {
     return Spte(raw_ | kWrite | kDirty | kAccessed);
   }
   constexpr Spte WithAccessed() const { return Spte(raw_ | kAccessed); }
+  // Grants stay as they are; the host no longer maps the frame.
+  constexpr Spte WithoutAccessed() const { return Spte(raw_ & ~kAccessed); }
+  // The next write faults, and is granted if MMU_WRITABLE stands.
   constexpr Spte WithoutWrite() const { return Spte(raw_ & ~kWrite); }
+  // The leaf under the most that is granted now: less at once, more at the next
+  // fault. Without any access it keeps its frame, which the host does not map.
+  constexpr Spte WithLimit(Access limit) const {
+    if (!limit.read) {
+      return Spte(raw_ &
+                  ~(kRead | kWrite | kExecute | kAccessed | kMmuWritable));
+    }
+    const uint64_t readable = raw_ | kRead | kExecute;
+    if (!limit.write) return Spte(readable & ~(kWrite | kMmuWritable));
+    return Spte(IsHostWritable() ? readable | kMmuWritable : readable);
+  }
+
+  // The same 4K leaf of the frame behind.
+  constexpr Spte OfNextFrame() const { return Spte(raw_ + kPageSize); }
 
   // The `index`-th of the 512 leaves that together equal this huge leaf of
   // `level`. REQUIRES: IsHuge(level).
@@ -112,11 +131,30 @@ class Spte {
     return Spte(raw);
   }
 
+  // The leaf of `level` that 512 leaves starting with this one, all of the same
+  // access and of consecutive frames, equal together; accessed or dirty if one
+  // of them is. REQUIRES: a leaf of the level below whose frame is aligned.
+  constexpr Spte HugeOfChildren(PageLevel level, bool accessed,
+                                bool dirty) const {
+    uint64_t raw = raw_ & ~(kAccessed | kDirty);
+    if (ChildLevel(level) == PageLevel::k4K) raw |= kHugePage;
+    if (accessed) raw |= kAccessed;
+    if (dirty) raw |= kDirty;
+    return Spte(raw);
+  }
+  // Whether two leaves of one level differ in their frames, A and D at most.
+  constexpr bool SameButForFrame(Spte other) const {
+    constexpr uint64_t kIgnored = kPfnMask | kAccessed | kDirty;
+    return (raw_ & ~kIgnored) == (other.raw_ & ~kIgnored);
+  }
+
   // The implications above, for a present leaf.
   constexpr bool CheckLeafInvariants() const {
     return (!IsWritable() || IsMmuWritable()) &&
            (!IsMmuWritable() || IsHostWritable()) &&
-           (!IsWritable() || IsDirty()) && (!IsWritable() || IsReadable());
+           (!IsWritable() || IsDirty()) && (!IsWritable() || IsReadable()) &&
+           (!IsMmuWritable() || IsReadable()) &&
+           (!IsAccessed() || IsReadable());
   }
 
   friend constexpr bool operator==(Spte, Spte) = default;

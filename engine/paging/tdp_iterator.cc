@@ -26,7 +26,11 @@ void TdpIterator::Load(PageTable* table, PageLevel level) {
 }
 
 void TdpIterator::Next() {
+  const bool was_table = level_ != min_level_ && spte_.IsTable(level_);
   if (TryStepDown()) return;
+  // The table gave way since it was visited: the entry that took its place has
+  // not been.
+  if (was_table) return;
   StepOver();
 }
 

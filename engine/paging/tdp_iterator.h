@@ -2,8 +2,9 @@
 //
 // A parent is visited before its children, entries come in ascending order, and
 // an entry is read again before the walk descends through it, so that it does
-// not step into a table that was unlinked meanwhile. Upper-level entries may
-// begin before the range. (Linux arch/x86/kvm/mmu/tdp_iter.c.)
+// not step into a table that was unlinked meanwhile; the entry in its place is
+// then visited instead. Upper-level entries may begin before the range. (Linux
+// arch/x86/kvm/mmu/tdp_iter.c.)
 //
 //   RcuReadGuard rcu(domain);
 //   for (TdpIterator it(root, range); it.valid(); it.Next()) { it.spte(); }

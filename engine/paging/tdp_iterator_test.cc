@@ -24,7 +24,7 @@ class TdpIteratorTest : public ::testing::TestWithParam<PageLevel> {
  protected:
   TdpIteratorTest() {
     PageTable* root = nullptr;
-    EXPECT_TRUE(pool_.AllocateRoot(&root).ok());
+    EXPECT_TRUE(pool_.AllocateExempt(&root).ok());
     tables_.push_back(root);
     tree_ = {root, GetParam()};
   }
@@ -201,7 +201,25 @@ TEST_P(TdpIteratorTest, ATableUnlinkedAfterItsEntryWasReadIsNotEntered) {
   WriteOwnedSpte(it.entry(), Spte::NonPresent());
   it.Next();
   EXPECT_EQ(it.level(), PageLevel::k2M);
+  EXPECT_EQ(it.gfn(), Gfn(512));
+  EXPECT_TRUE(it.spte().IsNonPresent());
+  it.Next();
+  EXPECT_EQ(it.level(), PageLevel::k2M);
   EXPECT_EQ(it.gfn(), Gfn(1024));
+}
+
+TEST_P(TdpIteratorTest, ALeafThatReplacesATableWhileItIsVisitedIsVisitedToo) {
+  PutLeaf(512);
+  const SptePtr parent = EntryAt(Gfn(512), PageLevel::k2M);
+  RcuReadGuard rcu(rcu_);
+  std::vector<Gfn> leaves;
+  for (TdpIterator it(tree_, {Gfn(0), Gfn(1024)}); it.valid(); it.Next()) {
+    if (it.spte().IsLeaf(it.level())) leaves.push_back(it.gfn());
+    if (it.level() == PageLevel::k2M && it.spte().IsTable(it.level())) {
+      WriteOwnedSpte(parent, Spte::MakeLeaf({.pfn = Pfn(512)}, PageLevel::k2M));
+    }
+  }
+  EXPECT_THAT(leaves, ElementsAre(Gfn(512)));
 }
 
 TEST_P(TdpIteratorTest, RefreshShowsTheEntryAsItIsNow) {

@@ -23,6 +23,7 @@ void MmuLock::ReaderLockSlow() {
 }
 
 void MmuLock::WriterLock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  test_hooks::BeforeStep(TestStep::kWriterLock, this);
   CheckMayAcquire(this);
   {
     MutexLock lock(mu_);
@@ -43,6 +44,7 @@ void MmuLock::WriterLock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 void MmuLock::WriterUnlock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  test_hooks::BeforeStep(TestStep::kWriterUnlock, this);
   NoteReleased(this, HoldMode::kExclusive);
   MutexLock lock(mu_);
   writer_chosen_ = false;

@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "engine/base/test_hooks.h"
 #include "engine/sync/held_locks.h"
 #include "engine/sync/mutex.h"
 #include "engine/sync/reader_slots.h"
@@ -32,12 +33,14 @@ class ABSL_LOCKABLE MmuLock {
   MmuLock& operator=(const MmuLock&) = delete;
 
   void ReaderLock() ABSL_SHARED_LOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    test_hooks::BeforeStep(TestStep::kReaderLock, this);
     sync_internal::CheckMayAcquire(this);
     if (!readers_.TryEnter(state_)) [[unlikely]]
       ReaderLockSlow();
     sync_internal::NoteAcquired(this, sync_internal::HoldMode::kShared);
   }
   void ReaderUnlock() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    test_hooks::BeforeStep(TestStep::kReaderUnlock, this);
     sync_internal::NoteReleased(this, sync_internal::HoldMode::kShared);
     readers_.Leave();
   }
@@ -49,6 +52,7 @@ class ABSL_LOCKABLE MmuLock {
   // the writer, anybody. The caller should finish a step and let go.
   // REQUIRES: the caller holds the lock, in either mode.
   bool IsContended() const {
+    if (test_hooks::ForcesYield()) return true;
     // Relaxed: a hint. A waiter that is missed is seen at the next look.
     const uint32_t state = state_.load(std::memory_order_relaxed);
     return (state & kHeldByWriter) ? (state & kHasWaiters) != 0 : state != 0;

@@ -15,6 +15,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
+#include "engine/base/test_hooks.h"
 
 namespace tdp {
 
@@ -27,7 +28,11 @@ class ABSL_LOCKABLE Mutex {
   Mutex& operator=(const Mutex&) = delete;
 
   void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    mu_.lock();
+    if (test_hooks::IsScheduled()) {
+      while (!mu_.try_lock()) test_hooks::LetOthersRun(TestStep::kWaitForMutex);
+    } else {
+      mu_.lock();
+    }
     NoteHeld();
   }
   void Unlock() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -93,6 +98,12 @@ class CondVar {
   CondVar& operator=(const CondVar&) = delete;
 
   void Wait(Mutex& mu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    if (test_hooks::IsScheduled()) {
+      mu.Unlock();
+      test_hooks::LetOthersRun(TestStep::kWaitForChange);
+      mu.Lock();
+      return;
+    }
     Suspend(mu, [this](std::unique_lock<std::mutex>& lock) {
       cv_.wait(lock);
       return std::cv_status::no_timeout;

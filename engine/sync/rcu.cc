@@ -41,6 +41,12 @@ void RcuDomain::Retire(RcuHead* head, int64_t bytes,
   retired_count_.fetch_add(1, std::memory_order_relaxed);
   EnsureRcuThread();
   TsanRelease(head);
+  test_hooks::BeforeStep(TestStep::kRetire, head);
+  if (test_hooks::TakesRetired(&head->node_, [](void* node) {
+        OnGracePeriod(static_cast<rcu_head*>(node));
+      })) {
+    return;
+  }
   urcu_memb_call_rcu(&head->node_, &RcuDomain::OnGracePeriod);
 }
 
@@ -72,6 +78,8 @@ void RcuDomain::OnReclaimed(int64_t bytes) {
 
 void RcuDomain::WaitUntilUnderLimit() {
   CheckMayWaitForReaders();
+  while (OverLimit() && test_hooks::WaitsForReaders()) {
+  }
   if (!OverLimit()) return;
   MutexLock lock(mu_);
   limit_waiters_.fetch_add(1, std::memory_order_seq_cst);
@@ -84,6 +92,7 @@ void RcuDomain::WaitUntilUnderLimit() {
 
 void RcuDomain::Synchronize() {
   CheckMayWaitForReaders();
+  if (test_hooks::WaitsForReaders()) return;
   urcu_memb_synchronize_rcu();
   TsanAcquire(&grace_period_);
 }
@@ -94,6 +103,7 @@ void RcuDomain::Synchronize() {
 void RcuDomain::Barrier() {
   CheckMayWaitForReaders();
   EnsureRcuThread();
+  if (test_hooks::WaitsForReaders()) return;
   BarrierMark mark = {.node = {}, .domain = this, .reached = false};
   TsanRelease(&mark);
   urcu_memb_call_rcu(&mark.node, &RcuDomain::OnBarrier);

@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "engine/base/test_hooks.h"
 #include "engine/sync/mutex.h"
 #include "engine/sync/rcu_internal.h"
 #include "engine/sync/tsan_annotations.h"
@@ -111,12 +112,15 @@ class ABSL_SCOPED_LOCKABLE RcuReadGuard {
  public:
   explicit RcuReadGuard(RcuDomain& domain) ABSL_SHARED_LOCK_FUNCTION(domain)
       : domain_(domain) {
+    test_hooks::BeforeStep(TestStep::kReadSectionBegin, &domain);
     sync_internal::EnsureRcuThread();
     urcu_memb_read_lock();
   }
   ~RcuReadGuard() ABSL_UNLOCK_FUNCTION() {
+    test_hooks::BeforeStep(TestStep::kReadSectionEnd, &domain_);
     sync_internal::TsanRelease(&domain_.grace_period_);
     urcu_memb_read_unlock();
+    test_hooks::AfterReadSection();
   }
   RcuReadGuard(const RcuReadGuard&) = delete;
   RcuReadGuard& operator=(const RcuReadGuard&) = delete;

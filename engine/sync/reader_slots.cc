@@ -10,6 +10,7 @@
 #include <climits>
 
 #include "absl/base/internal/raw_logging.h"
+#include "engine/base/test_hooks.h"
 #include "engine/sync/mutex.h"
 
 namespace tdp::sync_internal {
@@ -94,6 +95,10 @@ void Pause() {
 // unless they were preempted, so it looks a few times first.
 template <typename Predicate>
 void WaitWhile(WaitBucket& bucket, Predicate inside) {
+  while (test_hooks::IsScheduled()) {
+    if (!inside()) return;
+    test_hooks::LetOthersRun(TestStep::kWaitForReaders);
+  }
   constexpr int kLooks = 64;
   for (int i = 0; i < kLooks; ++i) {
     if (!inside()) return;

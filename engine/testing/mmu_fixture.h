@@ -14,12 +14,18 @@
 #include <memory>
 #include <vector>
 
+#include "engine/base/errors.h"
 #include "engine/mmu/tdp_mmu.h"
 #include "engine/testing/fake_backing.h"
 #include "engine/testing/spte_matchers.h"
 #include "engine/testing/tdp_mmu_peer.h"
 
 namespace tdp::testing {
+
+// Why a call failed. REQUIRES: it did, with an error of engine/base/errors.h.
+inline ErrorReason ReasonOf(const absl::Status& status) {
+  return DetailOf(status).value().reason;
+}
 
 // How exactly the host must follow the entries at rest.
 enum class HostMustBe { kEqual, kEqualOrStricter };

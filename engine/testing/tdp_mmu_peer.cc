@@ -29,16 +29,16 @@ void TdpMmuPeer::InstallLeaf(TdpMmu& mmu, Gfn gfn, PageLevel level, Spte leaf) {
       TDP_CHECK(last.spte.IsNonPresent(), "nothing is mapped yet");
       const Gfn first = AlignDown(gfn, last.level);
       if (last.level == level) {
-        TDP_CHECK(run.TryExtend(last.entry, first, level, last.spte),
+        TDP_CHECK(run.TryExtend(last.entry, first, level, last.spte, leaf),
                   "nobody else is here");
         break;
       }
-      TDP_CHECK(
-          mmu.TryLinkTable(last.entry, last.spte, first, last.level, cache),
-          "nobody else is here");
+      TDP_CHECK(mmu.TryLinkTable(mmu.Roots().valid(), last.entry, last.spte,
+                                 first, last.level, cache),
+                "nobody else is here");
     }
   }
-  mmu.CommitRun(run, [&](int) { return leaf; });
+  mmu.CommitTargets(run);
 }
 
 PageTable* TdpMmuPeer::LastTable(const TdpMmu& mmu, Gfn gfn) {
@@ -55,12 +55,10 @@ TdpMmuPeer::Owner::Owner(TdpMmu& mmu, Gfn gfn) : mmu_(mmu) {
   RcuReadGuard rcu(mmu_.rcu_);
   LastEntry last = FindLastEntry(mmu_.Roots().valid().tree(), gfn);
   TDP_CHECK(run_.TryExtend(last.entry, AlignDown(gfn, last.level), last.level,
-                           last.spte),
+                           last.spte, last.spte),
             "nobody else owns the entry");
 }
 
-TdpMmuPeer::Owner::~Owner() {
-  mmu_.CommitRun(run_, [&](int i) { return run_.old_spte(i); });
-}
+TdpMmuPeer::Owner::~Owner() { mmu_.RestoreRun(run_); }
 
 }  // namespace tdp

@@ -97,6 +97,32 @@ class Vm {
   virtual absl::StatusOr<AuditResult> AuditRange(  // BLOCKING
       GfnRange range, int max_divergences, const WorkBudget& budget) = 0;
 
+  // Sets the most that is granted on a range, lasting. GFN_NOT_BACKED, checked
+  // first, changes nothing. Write without read is refused.
+  virtual absl::StatusOr<RangeProgress> ProtectRange(  // BLOCKING
+      GfnRange range, Access access, const WorkBudget& budget) = 0;
+  // The next write of each frame faults, and is granted. Leaves below
+  // `min_level` are left alone; 0 means none is.
+  virtual absl::StatusOr<RangeProgress> WriteProtectRange(  // BLOCKING
+      GfnRange range, int min_level, const WorkBudget& budget) = 0;
+  // Replaces huge leaves above `target_level`, 1 or 2.
+  virtual absl::StatusOr<RangeProgress> SplitHugePages(  // BLOCKING
+      GfnRange range, int target_level, const WorkBudget& budget) = 0;
+  // Replaces full tables by leaves up to `max_level`; 0 means 2M.
+  virtual absl::StatusOr<RangeProgress> CollapseHugePages(  // BLOCKING
+      GfnRange range, int max_level, const WorkBudget& budget) = 0;
+  // Finds, and unless `test_only` clears, what the guest touched. A huge
+  // mapping has one bit: it is aged whole, also where the range begins or ends
+  // inside it, and then the frames outside of the range are not reported.
+  virtual absl::StatusOr<AgeResult> AgeRange(  // BLOCKING
+      GfnRange range, const AgeOptions& options, const WorkBudget& budget) = 0;
+  // Runs all operations as one change of the tables: walks see all of it or
+  // nothing. The guest may see part of it while it is made. On failure every
+  // frame has its old access or less; at worst it is unmapped and faults back
+  // in. Operations must not overlap.
+  virtual absl::StatusOr<BatchResult> ApplyBatch(  // BLOCKING
+      absl::Span<const BatchOperation> operations) = 0;
+
   // Guest memory. Reads or writes at most one chunk; the caller loops.
   // Checks that [gpa, gpa + size) is backed throughout.
   virtual absl::Status CheckBacked(Gpa gpa, uint64_t size) const = 0;

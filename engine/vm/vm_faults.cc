@@ -41,7 +41,8 @@ FaultKind KindOf(const FaultOutcome& outcome) {
 }  // namespace
 
 WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
-                                const Memslot& memslot, bool write) {
+                                const Memslot& memslot, Gfn gfn,
+                                bool write) const {
   if (outcome.result == FaultResult::kFailed) {
     const std::optional<ErrorDetail> detail = DetailOf(outcome.status);
     const bool source =
@@ -51,6 +52,9 @@ WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
   }
   if (write && !memslot.writable()) {
     return {WaitCause::kProtection, "the memslot is read-only"};
+  }
+  if (!Allows(mmu_->LimitOf(gfn), {.read = true, .write = write})) {
+    return {WaitCause::kProtection, "ProtectRange limits the access"};
   }
   return {WaitCause::kFaultPolicy, ""};
 }
@@ -87,7 +91,8 @@ void VmImpl::OnFault(Memslot& memslot, FaultEvent event) {
       break;
     case FaultResult::kForbidden:
     case FaultResult::kFailed: {
-      const WaitReason reason = ReasonToWait(outcome, memslot, event.write);
+      const WaitReason reason =
+          ReasonToWait(outcome, memslot, event.gfn, event.write);
       vcpus_->Eject(memslot, event, &reason);
       break;
     }
@@ -120,7 +125,7 @@ VcpuHost::AccessAnswer VmImpl::MakeAccess(const GuestExit& exit) {
     case FaultResult::kForbidden:
     case FaultResult::kFailed:
       return {.kind = AccessAnswer::Kind::kWait,
-              .reason = ReasonToWait(outcome, *memslot, exit.is_write)};
+              .reason = ReasonToWait(outcome, *memslot, gfn, exit.is_write)};
     case FaultResult::kFixed:
     case FaultResult::kWriteProtected:
       ReleaseGranted({gfn, gfn + 1});
@@ -143,7 +148,7 @@ VcpuHost::AccessAnswer VmImpl::MakeAccess(const GuestExit& exit) {
   if (!status.ok()) {
     return {.kind = AccessAnswer::Kind::kWait,
             .reason = ReasonToWait({FaultResult::kFailed, status}, *memslot,
-                                   exit.is_write)};
+                                   gfn, exit.is_write)};
   }
   return answer;
 }
@@ -174,17 +179,14 @@ bool VmImpl::IsGranted(const WaitingAccess& access) {
     return true;
   }
   const bool write = access.access.write;
-  if (access.cause == WaitCause::kProtection && write && memslot->writable()) {
+  if (access.cause == WaitCause::kProtection &&
+      (!write || memslot->writable()) &&
+      Allows(mmu_->LimitOf(access.gfn), access.access)) {
     return true;
   }
-  bool granted = false;
-  const uint64_t frame = access.gfn.value();
-  mmu_->WalkFrames(
-      absl::MakeConstSpan(&frame, 1), [&](size_t, const WalkedEntry& entry) {
-        granted = entry.spte.IsLeaf(entry.level) && entry.spte.IsReadable() &&
-                  (!write || entry.spte.IsMmuWritable());
-      });
-  return granted;
+  const WalkedEntry entry = mmu_->WalkFrame(access.gfn);
+  return entry.spte.IsLeaf(entry.level) && entry.spte.IsReadable() &&
+         (!write || entry.spte.IsMmuWritable());
 }
 
 void VmImpl::OnWaiting(const WaitingAccess& access) { events_.Append(access); }

@@ -101,6 +101,19 @@ class VmImpl final : public Vm, private VcpuHost {
   absl::StatusOr<AuditResult> AuditRange(GfnRange range, int max_divergences,
                                          const WorkBudget& budget) override;
 
+  absl::StatusOr<RangeProgress> ProtectRange(GfnRange range, Access access,
+                                             const WorkBudget& budget) override;
+  absl::StatusOr<RangeProgress> WriteProtectRange(
+      GfnRange range, int min_level, const WorkBudget& budget) override;
+  absl::StatusOr<RangeProgress> SplitHugePages(
+      GfnRange range, int target_level, const WorkBudget& budget) override;
+  absl::StatusOr<RangeProgress> CollapseHugePages(
+      GfnRange range, int max_level, const WorkBudget& budget) override;
+  absl::StatusOr<AgeResult> AgeRange(GfnRange range, const AgeOptions& options,
+                                     const WorkBudget& budget) override;
+  absl::StatusOr<BatchResult> ApplyBatch(
+      absl::Span<const BatchOperation> operations) override;
+
   absl::Status CheckBacked(Gpa gpa, uint64_t size) const override;
   absl::StatusOr<std::string> ReadMemory(Gpa gpa, uint64_t size) override;
   absl::Status WriteMemory(Gpa gpa, absl::string_view data) override;
@@ -175,6 +188,15 @@ class VmImpl final : public Vm, private VcpuHost {
   // vm_mmu.cc
   absl::Status CheckRange(GfnRange range) const;
   absl::Status CheckGfn(absl::string_view field, uint64_t gfn) const;
+  // `level` is a number of the API's PageLevel, 0 if unspecified.
+  static absl::Status CheckLevel(absl::string_view field, int level, int min,
+                                 int max, absl::string_view rule);
+
+  // vm_mmu_changes.cc
+  // Checks the operations of a batch and appends them to `batch`.
+  absl::Status CheckBatch(absl::Span<const BatchOperation> operations,
+                          std::vector<MmuOperation>& batch) const;
+  static absl::Status CheckDisjoint(const std::vector<MmuOperation>& batch);
 
   // vm_faults.cc
   void OnFault(Memslot& memslot, FaultEvent event);
@@ -186,8 +208,8 @@ class VmImpl final : public Vm, private VcpuHost {
   void OnWaiting(const WaitingAccess& access) override;
   void OnExited(int index, const std::string& reason, bool failed,
                 bool last) override;
-  static WaitReason ReasonToWait(const FaultOutcome& outcome,
-                                 const Memslot& memslot, bool write);
+  WaitReason ReasonToWait(const FaultOutcome& outcome, const Memslot& memslot,
+                          Gfn gfn, bool write) const;
 
   // Constant after construction.
   const VmEnvironment environment_;

@@ -160,10 +160,11 @@ absl::Status VmImpl::InsertMemslot(const std::string& id,
     return s;
   }
   if (absl::Status s = SetKvmMemslot(record, memslot->range().start); !s.ok()) {
-    // A client may have mapped frames of it meanwhile.
+    // A client may have mapped or protected frames of it meanwhile.
     memslot->CloseForMap();
     mmu_->ZapRange(memslot->range(), NeverStop);
     memslots_.Remove(memslot);
+    mmu_->ClearLimits(memslot->range());
     pager_->Remove(*memslot);
     return s;
   }
@@ -287,6 +288,7 @@ absl::Status VmImpl::MoveMemslot(MemslotRecord& record, Gfn base) {
     const absl::Status back = SetKvmMemslot(record, old_base);
     return back.ok() ? s : back;
   }
+  mmu_->MoveLimits({old_base, old_base + memslot.range().size()}, base);
   FreePfns(old_pfn);
   return absl::OkStatus();
 }
@@ -334,6 +336,7 @@ absl::Status VmImpl::RemoveMemslot(const std::string& id, bool force) {
   pager_->Remove(*memslot);
   const Pfn pfn = memslot->base_pfn();
   memslots_.Remove(memslot);
+  mmu_->ClearLimits(memslot->range());
   FreePfns(pfn);
   {
     MutexLock lock(state_mutex_);

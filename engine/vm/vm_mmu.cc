@@ -1,6 +1,7 @@
 // The page tables of a VM as its users see them.
 
 #include <algorithm>
+#include <array>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -68,15 +69,31 @@ absl::Status VmImpl::CheckGfn(absl::string_view field, uint64_t gfn) const {
                                  config_.root_level, " levels spans"));
 }
 
+absl::Status VmImpl::CheckLevel(absl::string_view field, int level, int min,
+                                int max, absl::string_view rule) {
+  static constexpr std::array<const char*, 6> kNames = {
+      "PAGE_LEVEL_UNSPECIFIED", "PAGE_LEVEL_4K",   "PAGE_LEVEL_2M",
+      "PAGE_LEVEL_1G",          "PAGE_LEVEL_512G", "PAGE_LEVEL_256T"};
+  if (level >= min && level <= max) return absl::OkStatus();
+  const bool known = level >= 0 && level < static_cast<int>(kNames.size());
+  return FieldError(
+      field,
+      known ? absl::StrCat(kNames[static_cast<size_t>(level)], " (", level, ")")
+            : absl::StrCat(level),
+      rule);
+}
+
 absl::StatusOr<RangeProgress> VmImpl::MapRange(GfnRange range, int max_level,
                                                bool write,
                                                const WorkBudget& budget) {
   if (absl::Status s = CheckUsable("map frames"); !s.ok()) return s;
   if (absl::Status s = CheckRange(range); !s.ok()) return s;
-  if (max_level < 0 || max_level > 2) {
-    return FieldError("max_level", absl::StrCat(max_level),
-                      "PAGE_LEVEL_4K, PAGE_LEVEL_2M or unspecified; larger "
-                      "mappings come from CollapseHugePages");
+  if (absl::Status s = CheckLevel("max_level", max_level, 0, 2,
+                                  "PAGE_LEVEL_4K, PAGE_LEVEL_2M or "
+                                  "unspecified; larger mappings come from "
+                                  "CollapseHugePages");
+      !s.ok()) {
+    return s;
   }
   const MapOptions options = {
       .max_level = max_level == 1 ? PageLevel::k4K : PageLevel::k2M,
@@ -185,10 +202,11 @@ absl::StatusOr<WalkFramesResult> VmImpl::WalkFrames(
   WalkFramesResult result;
   result.raw_sptes.resize(gfns.size());
   result.levels.resize(gfns.size());
-  mmu_->WalkFrames(gfns, [&](size_t i, const WalkedEntry& entry) {
-    result.raw_sptes[i] = entry.spte.raw();
-    result.levels[i] = static_cast<char>(entry.level);
-  });
+  mmu_->WalkFrames(gfns, Prefetch::kYes,
+                   [&](size_t i, const WalkedEntry& entry) {
+                     result.raw_sptes[i] = entry.spte.raw();
+                     result.levels[i] = static_cast<char>(entry.level);
+                   });
   return result;
 }
 

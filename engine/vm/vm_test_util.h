@@ -115,6 +115,29 @@ class VmTest : public testing::Test {
     }
   }
 
+  // Every frame of `range`, to which vCPU `index` wrote in passes without end
+  // until it was stopped, holds the byte of its last or present pass.
+  static void ExpectBytesOfPasses(Vm& vm, int index, GfnRange range) {
+    const uint64_t touched =
+        static_cast<uint64_t>(vm.GetVcpu(index)->touched_frame_count);
+    const uint64_t done = touched / range.size();
+    ASSERT_GT(done, 0u) << "the guest did not get through one pass";
+    uint64_t present = 0;
+    for (Gfn gfn = range.start; gfn < range.end; gfn = gfn + 1) {
+      const auto bytes = vm.ReadMemory(GpaOf(gfn), 1);
+      ASSERT_TRUE(bytes.ok()) << bytes.status();
+      const auto byte = static_cast<uint8_t>((*bytes)[0]);
+      ASSERT_TRUE(byte == static_cast<uint8_t>(done) ||
+                  byte == static_cast<uint8_t>(done + 1))
+          << "frame " << gfn.value() << " holds " << int{byte} << " in pass "
+          << done + 1;
+      present += byte == static_cast<uint8_t>(done + 1) ? 1 : 0;
+    }
+    // A write that was made is counted, except perhaps the last one.
+    EXPECT_GE(present, touched % range.size());
+    EXPECT_LE(present, touched % range.size() + 1);
+  }
+
   static void ExpectCleanAudit(Vm& vm, GfnRange range) {
     while (!range.empty()) {
       const auto result = vm.AuditRange(range, 10, {});

@@ -169,6 +169,39 @@ struct RangeProgress {
   int64_t changed = 0;
 };
 
+struct AgeOptions {
+  bool test_only = false;  // look, and leave the Accessed bits as they are
+  bool bitmap = false;     // report each young frame, not just their number
+};
+
+// Bit i of byte j stands for frame first_gfn + 8 * j + i.
+struct FrameBitmap {
+  Gfn first_gfn;  // a multiple of 64
+  int64_t frame_count = 0;
+  std::string bits;
+};
+
+struct AgeResult {
+  Gfn next_gfn;
+  int64_t young_frame_count = 0;
+  std::optional<FrameBitmap> young;  // if AgeOptions::bitmap
+};
+
+struct BatchOperation {
+  enum class Kind { kZap, kProtect, kWriteProtect, kMap };
+  Kind kind = Kind::kZap;
+  GfnRange range;
+  Access access;       // kProtect
+  int level = 0;       // kWriteProtect: min_level; kMap: max_level; 0: unset
+  bool write = false;  // kMap
+};
+
+struct BatchResult {
+  int64_t changed_spte_count = 0;
+  // From the first entry frozen to the last one written.
+  absl::Duration hold_duration;
+};
+
 struct WalkFramesResult {
   std::vector<uint64_t> raw_sptes;
   std::string levels;  // one byte each

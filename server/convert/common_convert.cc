@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
+#include "server/base/status_macros.h"
 
 namespace tdp::server {
 
@@ -12,6 +13,13 @@ void ToProto(absl::Time time, google::protobuf::Timestamp* out) {
   out->set_seconds(seconds);
   out->set_nanos(static_cast<int32_t>(
       absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+}
+
+void ToProto(absl::Duration duration, google::protobuf::Duration* out) {
+  // Seconds and nanoseconds have the same sign, as the API wants them.
+  absl::Duration rest;
+  out->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
+  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
 }
 
 void ToProto(Access access, v1::Access* out) {
@@ -34,6 +42,16 @@ absl::StatusOr<GfnRange> RangeFrom(absl::string_view field, bool present,
   return GfnRange{Gfn(range.start_gfn()), Gfn(range.end_gfn())};
 }
 
+absl::StatusOr<Access> AccessFrom(absl::string_view field, bool present,
+                                  const v1::Access& access) {
+  if (!present) {
+    return FieldError(field, "",
+                      "set: to read, to read and write, or to neither, which "
+                      "is no access");
+  }
+  return Access{.read = access.read(), .write = access.write()};
+}
+
 absl::StatusOr<PageLevel> LevelFrom(absl::string_view field,
                                     v1::PageLevel level,
                                     PageLevel if_unspecified) {
@@ -43,6 +61,14 @@ absl::StatusOr<PageLevel> LevelFrom(absl::string_view field,
                      "a value of PageLevel, PAGE_LEVEL_4K to PAGE_LEVEL_256T");
   }
   return static_cast<PageLevel>(level);
+}
+
+absl::StatusOr<int> LevelNumberFrom(absl::string_view field,
+                                    v1::PageLevel level) {
+  if (level == v1::PAGE_LEVEL_UNSPECIFIED) return 0;
+  TDP_ASSIGN_OR_RETURN(const PageLevel known,
+                       LevelFrom(field, level, PageLevel::k4K));
+  return static_cast<int>(known);
 }
 
 absl::StatusOr<int> SmallLevelFrom(absl::string_view field,

@@ -1,4 +1,5 @@
-// The values that every service converts: times, accesses, ranges, levels.
+// The values that every service converts: times, durations, accesses, ranges,
+// levels.
 //
 // `field` is the path of the API field that an error names, e.g. "range".
 
@@ -10,12 +11,15 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "engine/base/types.h"
+#include "google/protobuf/duration.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "tdp/v1/types.pb.h"
 
 namespace tdp::server {
 
 void ToProto(absl::Time time, google::protobuf::Timestamp* out);
+// A finite duration, whole nanoseconds.
+void ToProto(absl::Duration duration, google::protobuf::Duration* out);
 void ToProto(Access access, v1::Access* out);
 v1::PageLevel ToProto(PageLevel level);
 
@@ -24,10 +28,19 @@ v1::PageLevel ToProto(PageLevel level);
 absl::StatusOr<GfnRange> RangeFrom(absl::string_view field, bool present,
                                    const v1::GfnRange& range);
 
+// An access that is missing is refused: its default, no access at all, is too
+// much to be meant by leaving it out.
+absl::StatusOr<Access> AccessFrom(absl::string_view field, bool present,
+                                  const v1::Access& access);
+
 // Any level, or `if_unspecified`.
 absl::StatusOr<PageLevel> LevelFrom(absl::string_view field,
                                     v1::PageLevel level,
                                     PageLevel if_unspecified);
+// 0 for unspecified, else the number of any level, 1 (4K) to 5 (256T); which of
+// them a verb takes is the engine's question.
+absl::StatusOr<int> LevelNumberFrom(absl::string_view field,
+                                    v1::PageLevel level);
 // 0 for unspecified, else 1 (4K) or 2 (2M); others are refused.
 absl::StatusOr<int> SmallLevelFrom(absl::string_view field,
                                    v1::PageLevel level);

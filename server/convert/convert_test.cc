@@ -43,6 +43,25 @@ TEST(CommonConvertTest, KeepsTimesToTheNanosecond) {
   EXPECT_EQ(out.nanos(), 999999999);
 }
 
+TEST(CommonConvertTest, KeepsDurationsToTheNanosecond) {
+  google::protobuf::Duration out;
+  ToProto(absl::Seconds(3) + absl::Nanoseconds(999999999), &out);
+  EXPECT_EQ(out.seconds(), 3);
+  EXPECT_EQ(out.nanos(), 999999999);
+  ToProto(absl::ZeroDuration(), &out);
+  EXPECT_EQ(out.seconds(), 0);
+  EXPECT_EQ(out.nanos(), 0);
+}
+
+TEST(CommonConvertTest, TellsNoAccessFromAMissingOne) {
+  v1::Access access;
+  EXPECT_EQ(FieldOf(AccessFrom("access", false, access).status()), "access");
+  EXPECT_EQ(*AccessFrom("access", true, access), Access());
+  access.set_write(true);
+  EXPECT_EQ(*AccessFrom("access", true, access),
+            (Access{.read = false, .write = true}));
+}
+
 TEST(CommonConvertTest, RefusesMissingEmptyAndReversedRanges) {
   v1::GfnRange range;
   EXPECT_EQ(FieldOf(RangeFrom("range", false, range).status()), "range");
@@ -77,7 +96,15 @@ TEST(CommonConvertTest, TakesTheLevelsThatAMethodTakes) {
             "min_level", static_cast<v1::PageLevel>(level), PageLevel::k4K)),
         level);
   }
+  for (int level = 0; level <= 5; ++level) {
+    EXPECT_EQ(*LevelNumberFrom("min_level", static_cast<v1::PageLevel>(level)),
+              level);
+  }
   for (int level : {6, 99, -1}) {
+    EXPECT_EQ(
+        FieldOf(LevelNumberFrom("min_level", static_cast<v1::PageLevel>(level))
+                    .status()),
+        "min_level");
     EXPECT_EQ(FieldOf(LevelFrom("min_level", static_cast<v1::PageLevel>(level),
                                 PageLevel::k4K)
                           .status()),
@@ -337,6 +364,22 @@ TEST(MmuConvertTest, ShowsALeafInFullAndATableInShort) {
   EXPECT_TRUE(table.present());
   EXPECT_EQ(table.pfn(), 0u);
   EXPECT_FALSE(table.has_access());
+}
+
+TEST(MmuConvertTest, ShowsYoungFramesWhereThereIsABitmap) {
+  AgeResult result;
+  result.next_gfn = Gfn(9);
+  result.young_frame_count = 8;
+  v1::AgeRangeResponse out;
+  ToProto(result, &out);
+  EXPECT_EQ(out.next_gfn(), 9u);
+  EXPECT_EQ(out.young_frame_count(), 8);
+  EXPECT_FALSE(out.has_young());
+  result.young = FrameBitmap{Gfn(64), 3, "\x05"};
+  ToProto(result, &out);
+  EXPECT_EQ(out.young().first_gfn(), 64u);
+  EXPECT_EQ(out.young().frame_count(), 3);
+  EXPECT_EQ(out.young().bits(), "\x05");
 }
 
 TEST(MmuConvertTest, ShowsAudits) {

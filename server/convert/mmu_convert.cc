@@ -22,6 +22,16 @@ void ToProto(const SpteView& view, v1::Spte* out) {
   out->set_mmu_writable(view.mmu_writable);
 }
 
+void ToProto(const AgeResult& result, v1::AgeRangeResponse* out) {
+  out->set_next_gfn(result.next_gfn.value());
+  out->set_young_frame_count(result.young_frame_count);
+  if (!result.young.has_value()) return;
+  v1::Bitmap* young = out->mutable_young();
+  young->set_first_gfn(result.young->first_gfn.value());
+  young->set_frame_count(result.young->frame_count);
+  young->set_bits(result.young->bits);
+}
+
 void ToProto(const AuditResult& result, v1::AuditRangeResponse* out) {
   out->set_next_gfn(result.next_gfn.value());
   out->set_compared_frame_count(result.compared_frame_count);

@@ -1,4 +1,4 @@
-// Entries, audits and statistics, from the engine to the API.
+// Entries, ages, audits and statistics, from the engine to the API.
 
 #ifndef SERVER_CONVERT_MMU_CONVERT_H_
 #define SERVER_CONVERT_MMU_CONVERT_H_
@@ -11,6 +11,7 @@
 namespace tdp::server {
 
 void ToProto(const SpteView& view, v1::Spte* out);
+void ToProto(const AgeResult& result, v1::AgeRangeResponse* out);
 void ToProto(const AuditResult& result, v1::AuditRangeResponse* out);
 void ToProto(const VmStats& stats, v1::VmStats* out);
 

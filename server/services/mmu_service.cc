@@ -11,6 +11,7 @@
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
 #include "server/base/status_macros.h"
+#include "server/convert/batch_convert.h"
 #include "server/convert/common_convert.h"
 #include "server/convert/mmu_convert.h"
 #include "server/services/find_vm.h"
@@ -30,6 +31,11 @@ WorkBudget BudgetOf(const CallContext& context) {
                            absl::ZeroDuration(), budget.time);
   budget.cancelled = [&context] { return context.cancelled(); };
   return budget;
+}
+
+template <typename Request>
+absl::StatusOr<GfnRange> RangeOf(const Request& request) {
+  return RangeFrom("range", request.has_range(), request.range());
 }
 
 // Streams the entries of a range, one batch a message.
@@ -70,9 +76,7 @@ absl::Status MmuHandler::MapRange(CallContext& context,
                                   const v1::MapRangeRequest& request,
                                   v1::MapRangeResponse* response) {
   TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
-  TDP_ASSIGN_OR_RETURN(
-      const GfnRange range,
-      RangeFrom("range", request.has_range(), request.range()));
+  TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
   TDP_ASSIGN_OR_RETURN(const int max_level,
                        SmallLevelFrom("max_level", request.max_level()));
   TDP_ASSIGN_OR_RETURN(
@@ -87,9 +91,7 @@ absl::Status MmuHandler::ZapRange(CallContext& context,
                                   const v1::ZapRangeRequest& request,
                                   v1::ZapRangeResponse* response) {
   TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
-  TDP_ASSIGN_OR_RETURN(
-      const GfnRange range,
-      RangeFrom("range", request.has_range(), request.range()));
+  TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
   TDP_ASSIGN_OR_RETURN(const RangeProgress progress,
                        vm->ZapRange(range, BudgetOf(context)));
   response->set_next_gfn(progress.next_gfn.value());
@@ -105,13 +107,100 @@ absl::Status MmuHandler::ZapAll(CallContext&, const v1::ZapAllRequest& request,
   return absl::OkStatus();
 }
 
+absl::Status MmuHandler::ProtectRange(CallContext& context,
+                                      const v1::ProtectRangeRequest& request,
+                                      v1::ProtectRangeResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
+  TDP_ASSIGN_OR_RETURN(
+      const Access access,
+      AccessFrom("access", request.has_access(), request.access()));
+  TDP_ASSIGN_OR_RETURN(const RangeProgress progress,
+                       vm->ProtectRange(range, access, BudgetOf(context)));
+  response->set_next_gfn(progress.next_gfn.value());
+  response->set_changed_spte_count(progress.changed);
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::WriteProtectRange(
+    CallContext& context, const v1::WriteProtectRangeRequest& request,
+    v1::WriteProtectRangeResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
+  TDP_ASSIGN_OR_RETURN(const int min_level,
+                       LevelNumberFrom("min_level", request.min_level()));
+  TDP_ASSIGN_OR_RETURN(
+      const RangeProgress progress,
+      vm->WriteProtectRange(range, min_level, BudgetOf(context)));
+  response->set_next_gfn(progress.next_gfn.value());
+  response->set_changed_spte_count(progress.changed);
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::SplitHugePages(
+    CallContext& context, const v1::SplitHugePagesRequest& request,
+    v1::SplitHugePagesResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
+  TDP_ASSIGN_OR_RETURN(const int target_level,
+                       LevelNumberFrom("target_level", request.target_level()));
+  if (target_level == 0) {
+    return FieldError("target_level", "", "PAGE_LEVEL_4K or PAGE_LEVEL_2M");
+  }
+  TDP_ASSIGN_OR_RETURN(
+      const RangeProgress progress,
+      vm->SplitHugePages(range, target_level, BudgetOf(context)));
+  response->set_next_gfn(progress.next_gfn.value());
+  response->set_split_count(progress.changed);
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::CollapseHugePages(
+    CallContext& context, const v1::CollapseHugePagesRequest& request,
+    v1::CollapseHugePagesResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
+  TDP_ASSIGN_OR_RETURN(const int max_level,
+                       LevelNumberFrom("max_level", request.max_level()));
+  TDP_ASSIGN_OR_RETURN(
+      const RangeProgress progress,
+      vm->CollapseHugePages(range, max_level, BudgetOf(context)));
+  response->set_next_gfn(progress.next_gfn.value());
+  response->set_collapsed_count(progress.changed);
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::AgeRange(CallContext& context,
+                                  const v1::AgeRangeRequest& request,
+                                  v1::AgeRangeResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
+  AgeOptions options;
+  options.test_only = request.test_only();
+  options.bitmap = request.bitmap();
+  TDP_ASSIGN_OR_RETURN(const AgeResult result,
+                       vm->AgeRange(range, options, BudgetOf(context)));
+  ToProto(result, response);
+  return absl::OkStatus();
+}
+
+absl::Status MmuHandler::ApplyBatch(CallContext&,
+                                    const v1::ApplyBatchRequest& request,
+                                    v1::ApplyBatchResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(const std::vector<BatchOperation> operations,
+                       BatchFrom(request));
+  TDP_ASSIGN_OR_RETURN(const BatchResult result, vm->ApplyBatch(operations));
+  response->set_changed_spte_count(result.changed_spte_count);
+  ToProto(result.hold_duration, response->mutable_hold_duration());
+  return absl::OkStatus();
+}
+
 absl::Status MmuHandler::AuditRange(CallContext& context,
                                     const v1::AuditRangeRequest& request,
                                     v1::AuditRangeResponse* response) {
   TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
-  TDP_ASSIGN_OR_RETURN(
-      const GfnRange range,
-      RangeFrom("range", request.has_range(), request.range()));
+  TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
   TDP_ASSIGN_OR_RETURN(
       const AuditResult result,
       vm->AuditRange(range, request.max_divergences(), BudgetOf(context)));
@@ -153,9 +242,7 @@ bool MmuHandler::IsLongWalk(const v1::WalkFramesRequest& request) {
 absl::StatusOr<std::unique_ptr<StreamSource<v1::WalkRangeResponse>>>
 MmuHandler::WalkRange(CallContext&, const v1::WalkRangeRequest& request) {
   TDP_ASSIGN_OR_RETURN(NamedVm vm, FindVm(registry_, "vm", request.vm()));
-  TDP_ASSIGN_OR_RETURN(
-      const GfnRange range,
-      RangeFrom("range", request.has_range(), request.range()));
+  TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
   WalkRangeOptions options;
   TDP_ASSIGN_OR_RETURN(
       options.min_level,

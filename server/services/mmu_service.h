@@ -29,6 +29,24 @@ class MmuHandler {
                         v1::ZapRangeResponse* response);
   absl::Status ZapAll(CallContext& context, const v1::ZapAllRequest& request,
                       v1::ZapAllResponse* response);
+  absl::Status ProtectRange(CallContext& context,
+                            const v1::ProtectRangeRequest& request,
+                            v1::ProtectRangeResponse* response);
+  absl::Status WriteProtectRange(CallContext& context,
+                                 const v1::WriteProtectRangeRequest& request,
+                                 v1::WriteProtectRangeResponse* response);
+  absl::Status SplitHugePages(CallContext& context,
+                              const v1::SplitHugePagesRequest& request,
+                              v1::SplitHugePagesResponse* response);
+  absl::Status CollapseHugePages(CallContext& context,
+                                 const v1::CollapseHugePagesRequest& request,
+                                 v1::CollapseHugePagesResponse* response);
+  absl::Status AgeRange(CallContext& context,
+                        const v1::AgeRangeRequest& request,
+                        v1::AgeRangeResponse* response);
+  absl::Status ApplyBatch(CallContext& context,
+                          const v1::ApplyBatchRequest& request,
+                          v1::ApplyBatchResponse* response);
   absl::Status AuditRange(CallContext& context,
                           const v1::AuditRangeRequest& request,
                           v1::AuditRangeResponse* response);

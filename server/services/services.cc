@@ -129,17 +129,22 @@ void Services::AddMmu(RpcServer& server) {
                &mmu_, &MmuHandler::WalkFrames, &MmuHandler::IsLongWalk);
   server.Unary(s, {"MmuService.AuditRange", kLong}, &S::RequestAuditRange,
                &mmu_, &MmuHandler::AuditRange);
+  server.Unary(s, {"MmuService.ProtectRange", kLong}, &S::RequestProtectRange,
+               &mmu_, &MmuHandler::ProtectRange);
+  server.Unary(s, {"MmuService.WriteProtectRange", kLong},
+               &S::RequestWriteProtectRange, &mmu_,
+               &MmuHandler::WriteProtectRange);
+  server.Unary(s, {"MmuService.SplitHugePages", kLong},
+               &S::RequestSplitHugePages, &mmu_, &MmuHandler::SplitHugePages);
+  server.Unary(s, {"MmuService.CollapseHugePages", kLong},
+               &S::RequestCollapseHugePages, &mmu_,
+               &MmuHandler::CollapseHugePages);
+  server.Unary(s, {"MmuService.AgeRange", kLong}, &S::RequestAgeRange, &mmu_,
+               &MmuHandler::AgeRange);
+  server.Unary(s, {"MmuService.ApplyBatch", kLong}, &S::RequestApplyBatch,
+               &mmu_, &MmuHandler::ApplyBatch);
   server.NotImplemented(s, "MmuService.StreamOperations",
                         &S::RequestStreamOperations);
-  server.NotImplemented(s, "MmuService.ProtectRange", &S::RequestProtectRange);
-  server.NotImplemented(s, "MmuService.WriteProtectRange",
-                        &S::RequestWriteProtectRange);
-  server.NotImplemented(s, "MmuService.SplitHugePages",
-                        &S::RequestSplitHugePages);
-  server.NotImplemented(s, "MmuService.CollapseHugePages",
-                        &S::RequestCollapseHugePages);
-  server.NotImplemented(s, "MmuService.AgeRange", &S::RequestAgeRange);
-  server.NotImplemented(s, "MmuService.ApplyBatch", &S::RequestApplyBatch);
 }
 
 void Services::AddGuestMemory(RpcServer& server) {

@@ -32,12 +32,14 @@ FakeVm::FakeVm(absl::string_view id, const VmConfig& config)
   waiter_thread_ = std::thread([this] { RunWaiters(); });
 }
 
-FakeVm::~FakeVm() {
+FakeVm::~FakeVm() { EndThread(); }
+
+void FakeVm::EndThread() {
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
   }
-  waiter_thread_.join();
+  if (waiter_thread_.joinable()) waiter_thread_.join();
 }
 
 VmInfo FakeVm::DescribeLocked() const {

@@ -28,6 +28,8 @@ class FakeVm final : public Vm {
  public:
   FakeVm(absl::string_view id, const VmConfig& config);
   ~FakeVm() override;
+  // Finishes the waits that are under way and ends the VM's thread.
+  void EndThread();
 
   VmInfo Describe() const override;
   absl::StatusOr<VmInfo> SetLabels(std::map<std::string, std::string> labels,
@@ -69,6 +71,19 @@ class FakeVm final : public Vm {
   absl::StatusOr<AuditResult> AuditRange(GfnRange range, int max_divergences,
                                          const WorkBudget& budget) override;
 
+  absl::StatusOr<RangeProgress> ProtectRange(GfnRange range, Access access,
+                                             const WorkBudget& budget) override;
+  absl::StatusOr<RangeProgress> WriteProtectRange(
+      GfnRange range, int min_level, const WorkBudget& budget) override;
+  absl::StatusOr<RangeProgress> SplitHugePages(
+      GfnRange range, int target_level, const WorkBudget& budget) override;
+  absl::StatusOr<RangeProgress> CollapseHugePages(
+      GfnRange range, int max_level, const WorkBudget& budget) override;
+  absl::StatusOr<AgeResult> AgeRange(GfnRange range, const AgeOptions& options,
+                                     const WorkBudget& budget) override;
+  absl::StatusOr<BatchResult> ApplyBatch(
+      absl::Span<const BatchOperation> operations) override;
+
   absl::Status CheckBacked(Gpa gpa, uint64_t size) const override;
   absl::StatusOr<std::string> ReadMemory(Gpa gpa, uint64_t size) override;
   absl::Status WriteMemory(Gpa gpa, absl::string_view data) override;
@@ -82,6 +97,28 @@ class FakeVm final : public Vm {
 
   // Runs at the start of each MapRange, without a lock.
   void SetMapHookForTest(std::function<void(const WorkBudget&)> hook);
+  // What one of the verbs from ProtectRange() to ApplyBatch() was given; fields
+  // that it does not have are left as they are.
+  struct VerbCall {
+    std::string verb;  // "ProtectRange"
+    GfnRange range;
+    Access access;
+    int level = 0;
+    AgeOptions age;
+    std::vector<BatchOperation> operations;
+    WorkBudget budget;
+  };
+  // What such a verb answers with, as far as its result has it.
+  struct VerbAnswer {
+    Gfn next_gfn;
+    int64_t changed = 0;
+    FrameBitmap young;
+    absl::Duration hold_duration;
+  };
+  using VerbHook = std::function<absl::StatusOr<VerbAnswer>(const VerbCall&)>;
+  // Answers these verbs, without a lock. Until it is set they reach the end of
+  // a good range and change nothing.
+  void SetVerbHookForTest(VerbHook hook);
   // The next WriteMemory takes `bytes` bytes and then fails.
   void FailWriteAfterForTest(uint64_t bytes);
   void AddEventForTest(decltype(Event::detail) detail);
@@ -106,6 +143,10 @@ class FakeVm final : public Vm {
   static absl::Status CheckRange(GfnRange range);
   static GfnRange RangeOf(const MemslotConfig& config);
 
+  absl::StatusOr<VerbAnswer> RunVerb(const VerbCall& call)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<RangeProgress> RunRangeVerb(const VerbCall& call)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<VmInfo> Change(VmState to, std::vector<VmState> from)
       ABSL_LOCKS_EXCLUDED(mutex_);
   VmInfo DescribeLocked() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
@@ -130,6 +171,7 @@ class FakeVm final : public Vm {
   std::map<uint64_t, char> bytes_ ABSL_GUARDED_BY(mutex_);
   uint64_t fail_write_after_ ABSL_GUARDED_BY(mutex_) = ~uint64_t{0};
   std::function<void(const WorkBudget&)> map_hook_ ABSL_GUARDED_BY(mutex_);
+  VerbHook verb_hook_ ABSL_GUARDED_BY(mutex_);
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
   int64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

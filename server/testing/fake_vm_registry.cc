@@ -13,6 +13,14 @@ FakeVmRegistry::FakeVmRegistry(const VmRegistryOptions& options)
                               ? HypervisorKind::kSoftware
                               : options.hypervisor) {}
 
+FakeVmRegistry::~FakeVmRegistry() {
+  // A callback of WaitVcpu() may hold the last reference to its VM, and goes on
+  // the VM's own thread.
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [id, vm] : vms_) vm->EndThread();
+  for (const std::shared_ptr<FakeVm>& vm : deleted_) vm->EndThread();
+}
+
 absl::StatusOr<VmInfo> FakeVmRegistry::CreateVm(absl::string_view id,
                                                 const VmConfig& config,
                                                 bool validate_only) {
@@ -64,6 +72,7 @@ absl::Status FakeVmRegistry::DeleteVm(absl::string_view id,
     }
     vm = std::move(found->second);
     vms_.erase(found);
+    deleted_.push_back(vm);
   }
   vm->CloseForTest();
   return absl::OkStatus();

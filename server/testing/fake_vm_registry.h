@@ -20,6 +20,7 @@ namespace tdp::server {
 class FakeVmRegistry final : public VmRegistry {
  public:
   explicit FakeVmRegistry(const VmRegistryOptions& options = {});
+  ~FakeVmRegistry() override;
 
   const std::vector<HostCapability>& capabilities() const override {
     return capabilities_;
@@ -48,6 +49,7 @@ class FakeVmRegistry final : public VmRegistry {
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<FakeVm>, std::less<>> vms_
       ABSL_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<FakeVm>> deleted_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tdp::server

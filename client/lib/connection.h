@@ -1,0 +1,189 @@
+// What stands behind Client: the channel with its stubs, and the shapes of
+// calls. Only Client's own source files include it.
+//
+// Thread safety: any thread, as Client.
+
+#ifndef CLIENT_LIB_CONNECTION_H_
+#define CLIENT_LIB_CONNECTION_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/lib/call_error.h"
+#include "client/lib/client.h"
+#include "client/lib/ranged_call.h"
+#include "tdp/v1/event_service.grpc.pb.h"
+#include "tdp/v1/guest_memory_service.grpc.pb.h"
+#include "tdp/v1/info_service.grpc.pb.h"
+#include "tdp/v1/memslot_service.grpc.pb.h"
+#include "tdp/v1/mmu_service.grpc.pb.h"
+#include "tdp/v1/stats_service.grpc.pb.h"
+#include "tdp/v1/vcpu_service.grpc.pb.h"
+#include "tdp/v1/vm_service.grpc.pb.h"
+
+namespace tdp::client {
+
+inline constexpr int kListPageSize = 1000;
+inline constexpr size_t kWriteChunkBytes = size_t{256} << 10;
+
+class Client::Connection {
+ public:
+  Connection(std::string address, std::optional<absl::Duration> timeout,
+             const std::shared_ptr<grpc::Channel>& channel)
+      : info(v1::InfoService::NewStub(channel)),
+        vm(v1::VmService::NewStub(channel)),
+        memslot(v1::MemslotService::NewStub(channel)),
+        vcpu(v1::VcpuService::NewStub(channel)),
+        mmu(v1::MmuService::NewStub(channel)),
+        stats(v1::StatsService::NewStub(channel)),
+        event(v1::EventService::NewStub(channel)),
+        memory(v1::GuestMemoryService::NewStub(channel)),
+        address_(std::move(address)),
+        timeout_(timeout) {}
+
+  template <typename Stub, typename Request, typename Response>
+  absl::StatusOr<Response> Unary(
+      Stub& stub,
+      grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                   Response*),
+      const Request& request) {
+    grpc::ClientContext context;
+    SetDeadline(context, timeout_.value_or(kDefaultTimeout));
+    Response response;
+    const grpc::Status status = (stub.*method)(&context, request, &response);
+    if (!status.ok()) return ToStatus(status);
+    return response;
+  }
+
+  // Calls a ranged method of MmuService until the end of the range. `count` and
+  // `set_count` access the field of its responses that is summed.
+  template <typename Request, typename Response, typename Count,
+            typename SetCount>
+  absl::StatusOr<Response> SumRange(
+      grpc::Status (v1::MmuService::Stub::*method)(grpc::ClientContext*,
+                                                   const Request&, Response*),
+      const Request& request, Count count, SetCount set_count) {
+    Response sum;
+    const absl::Status status = CallUntilEnd(
+        request, [&](const Request& part) { return Unary(*mmu, method, part); },
+        [&](const Response& part) {
+          sum.set_next_gfn(part.next_gfn());
+          (sum.*set_count)((sum.*count)() + (part.*count)());
+        });
+    if (!status.ok()) return status;
+    return sum;
+  }
+
+  // Joins the pages of a list; `items` names its repeated field.
+  template <typename Stub, typename Request, typename Response, typename Items>
+  absl::StatusOr<Response> List(
+      Stub& stub,
+      grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                   Response*),
+      Request request, Items items) {
+    Response all;
+    request.set_page_size(kListPageSize);
+    do {
+      auto page = Unary(stub, method, request);
+      if (!page.ok()) return page.status();
+      for (auto& item : *items(*page)) *items(all)->Add() = std::move(item);
+      request.set_page_token(page->next_page_token());
+    } while (!request.page_token().empty());
+    return all;
+  }
+
+  template <typename Stub, typename Request, typename Response>
+  absl::Status Stream(Stub& stub,
+                      std::unique_ptr<grpc::ClientReader<Response>> (
+                          Stub::*method)(grpc::ClientContext*, const Request&),
+                      const Request& request, OnMessage<Response> on_message) {
+    grpc::ClientContext context;
+    SetDeadline(context, timeout_.value_or(absl::InfiniteDuration()));
+    const auto reader = (stub.*method)(&context, request);
+    Response response;
+    while (reader->Read(&response)) {
+      if (on_message(response)) continue;
+      context.TryCancel();
+      while (reader->Read(&response)) {
+      }
+      reader->Finish();
+      return absl::OkStatus();
+    }
+    const grpc::Status status = reader->Finish();
+    return status.ok() ? absl::OkStatus() : ToStatus(status);
+  }
+
+  absl::StatusOr<v1::WriteGuestMemoryResponse> Write(const std::string& vm_name,
+                                                     uint64_t gpa,
+                                                     std::istream& bytes) {
+    grpc::ClientContext context;
+    SetDeadline(context, timeout_.value_or(absl::InfiniteDuration()));
+    v1::WriteGuestMemoryResponse response;
+    const auto writer = memory->WriteGuestMemory(&context, &response);
+    v1::WriteGuestMemoryRequest request;
+    request.set_vm(vm_name);
+    request.set_gpa(gpa);
+    bool open = true;
+    do {
+      std::string& data = *request.mutable_data();
+      data.resize(kWriteChunkBytes);
+      bytes.read(data.data(), data.size());
+      data.resize(bytes.gcount());
+      if (bytes.bad()) {
+        context.TryCancel();
+        writer->Finish();
+        return absl::DataLossError("the input could not be read to its end");
+      }
+      open = writer->Write(request);
+      request.set_gpa(request.gpa() + data.size());
+      request.clear_vm();
+    } while (open && bytes);
+    if (open) writer->WritesDone();
+    const grpc::Status status = writer->Finish();
+    if (!status.ok()) return ToStatus(status);
+    return response;
+  }
+
+  const std::unique_ptr<v1::InfoService::Stub> info;
+  const std::unique_ptr<v1::VmService::Stub> vm;
+  const std::unique_ptr<v1::MemslotService::Stub> memslot;
+  const std::unique_ptr<v1::VcpuService::Stub> vcpu;
+  const std::unique_ptr<v1::MmuService::Stub> mmu;
+  const std::unique_ptr<v1::StatsService::Stub> stats;
+  const std::unique_ptr<v1::EventService::Stub> event;
+  const std::unique_ptr<v1::GuestMemoryService::Stub> memory;
+
+ private:
+  static void SetDeadline(grpc::ClientContext& context,
+                          absl::Duration timeout) {
+    if (timeout == absl::InfiniteDuration()) return;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  }
+
+  absl::Status ToStatus(const grpc::Status& status) const {
+    if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+        absl::StartsWith(status.error_message(), "failed to connect")) {
+      return absl::UnavailableError(absl::StrCat(
+          "cannot reach tdpd at ", address_, " (", status.error_message(),
+          "); start it, ",
+          absl::StartsWith(address_, "unix:") ? "" : "check the TLS flags, ",
+          "or name another with --target or TDPD_TARGET"));
+    }
+    return MakeCallError(status.error_code(), status.error_message(),
+                         status.error_details());
+  }
+
+  const std::string address_;
+  const std::optional<absl::Duration> timeout_;
+};
+
+}  // namespace tdp::client
+
+#endif  // CLIENT_LIB_CONNECTION_H_

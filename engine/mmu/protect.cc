@@ -1,0 +1,132 @@
+// Taking access away: for good, or until the next write.
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/mmu/leaf_changes.h"
+#include "engine/mmu/tdp_mmu.h"
+
+namespace tdp {
+namespace {
+
+// Frames whose limit is set at once, before their leaves are changed.
+constexpr uint64_t kLimitPieceFrames = 64 * FramesPerEntry(PageLevel::k2M);
+
+// Makes leaves as the limits say now. Whoever sets a limit later finds what
+// this verb wrote, and changes it again.
+class LimitVerb {
+ public:
+  static constexpr bool kLockless = false;
+  static constexpr bool kSkipsFrozen = false;
+
+  explicit LimitVerb(const AccessLimits& limits) : limits_(limits) {}
+
+  LeafChange Plan(Spte old, Gfn gfn, PageLevel level) {
+    const Spte target = old.WithLimit(limits_.At(gfn).access);
+    if (target == old && !MustSplit(gfn, level)) return LeafChange::None();
+    HostStep step = HostStep::kNone;
+    if (old.IsHostMapped() && !target.IsReadable()) {
+      step = HostStep::kUnmap;
+    } else if (old.IsHostMapped() && old.IsWritable() && !target.IsWritable()) {
+      step = HostStep::kReadOnly;
+    }
+    return {target, step};
+  }
+  bool MustSplit(Gfn gfn, PageLevel level) {
+    return limits_.At(gfn).end < gfn + FramesPerEntry(level);
+  }
+  void OnSplit(GfnRange) {}
+  void OnChanged(GfnRange) {}
+
+ private:
+  const AccessLimits& limits_;
+};
+
+class WriteProtectVerb {
+ public:
+  static constexpr bool kLockless = false;
+  static constexpr bool kSkipsFrozen = false;
+
+  explicit WriteProtectVerb(PageLevel min_level) : min_level_(min_level) {}
+
+  LeafChange Plan(Spte old, Gfn gfn, PageLevel level) {
+    const bool chosen = level >= min_level_ || split_.Contains(gfn);
+    if (!chosen || !old.IsWritable()) return LeafChange::None();
+    return {old.WithoutWrite(),
+            old.IsHostMapped() ? HostStep::kReadOnly : HostStep::kNone};
+  }
+  bool MustSplit(Gfn, PageLevel) { return false; }
+  void OnSplit(GfnRange leaf) { split_ = leaf; }
+  void OnChanged(GfnRange) {}
+
+ private:
+  const PageLevel min_level_;
+  GfnRange split_;  // its parts count as the leaf that they were
+};
+
+}  // namespace
+
+MmuProgress TdpMmu::ProtectRange(GfnRange range, Access limit, StopCheck stop) {
+  MmuProgress progress{.next_gfn = range.start};
+  progress.status = CheckBacked(range);
+  while (progress.status.ok() && progress.next_gfn < range.end) {
+    // The memslot stays while its limits are set: they go with it.
+    const PinResult found = backings_.Pin(progress.next_gfn, PinMode::kMap);
+    if (!found.pin) {
+      progress.status = found.changing ? ChangingError(progress.next_gfn)
+                                       : GfnNotBackedError(progress.next_gfn);
+      return progress;
+    }
+    const GfnRange piece =
+        GfnRange{progress.next_gfn,
+                 std::min(range.end, progress.next_gfn + kLimitPieceFrames)}
+            .Intersect(found.pin->range());
+    std::vector<AccessLimit> before;
+    {
+      MutexLock lock(limits_.change_mutex());
+      before = limits_.In(piece);
+      const AccessLimit change = {piece, limit};
+      absl::StatusOr<std::unique_ptr<AccessLimits::List>> list =
+          limits_.Prepare(absl::MakeConstSpan(&change, 1));
+      progress.status = list.status();
+      if (!list.ok()) return progress;
+      limits_.Publish(*std::move(list));
+    }
+    // From here on nobody installs an entry under the old limit: the verb
+    // advances the sequence before it looks for entries.
+    LimitVerb verb(limits_);
+    const MmuProgress one =
+        ChangeLeavesInAllRoots(piece, verb, [] { return false; });
+    progress.changed_frames += one.changed_frames;
+    progress.changed_entries += one.changed_entries;
+    progress.next_gfn = one.next_gfn;
+    progress.status = one.status;
+    if (!one.status.ok()) {
+      // What was not reached keeps its old limit.
+      const GfnRange rest = {one.next_gfn, piece.end};
+      std::vector<AccessLimit> back = {{rest, AccessLimits::kUnlimited}};
+      for (const AccessLimit& old : before) {
+        back.push_back({old.range.Intersect(rest), old.access});
+      }
+      MutexLock lock(limits_.change_mutex());
+      limits_.Restore(back);
+    }
+    if (stop()) break;
+  }
+  return progress;
+}
+
+Access TdpMmu::LimitOf(Gfn gfn) const {
+  RcuReadGuard rcu(rcu_);
+  return limits_.At(gfn).access;
+}
+
+MmuProgress TdpMmu::WriteProtectRange(GfnRange range, PageLevel min_level,
+                                      StopCheck stop) {
+  WriteProtectVerb verb(min_level);
+  return ChangeLeavesInAllRoots(range, verb, stop);
+}
+
+}  // namespace tdp
