@@ -17,6 +17,8 @@ source "$REPO/deploy/lib/daemon.sh"
 source "$REPO/deploy/lib/test.sh"
 # shellcheck source=deploy/lib/bench.sh
 source "$REPO/deploy/lib/bench.sh"
+# shellcheck source=deploy/lib/mutate.sh
+source "$REPO/deploy/lib/mutate.sh"
 
 usage() {
   cat <<'EOF'
@@ -26,7 +28,9 @@ usage: deploy/dev.sh VERB
   run            build, start the daemon with a demo VM, until Ctrl-C
   demo           build, play the demo as a script that checks every figure
   test [--long]  all checks and tests; --long adds the tests that take minutes
-  bench          run the benchmarks, 20 minutes at most
+  bench          run the benchmarks: 20 minutes at most once they are built
+  mutate [ID...] break lines that matter, one at a time, and see that the tests
+                 notice; hours, unless mutants are named
 
 Every verb installs what it lacks: Debian packages, and npm packages below
 ~/.cache/tdpd, where everything that is built is kept too.
@@ -46,6 +50,7 @@ main() {
       [[ $# -eq 0 ]] || usage_error "test takes only --long, not \"$1\""
       verb_test "$long"
       ;;
+    mutate) verb_mutate "$@" ;;
     setup | run | demo | bench)
       [[ $# -eq 0 ]] || usage_error "$verb takes no argument, not \"$1\""
       "verb_$verb"

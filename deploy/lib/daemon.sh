@@ -133,6 +133,37 @@ verb_demo() {
   expect "frames compared" 16384 "$(json_number comparedFrameCount <<<"$audit")"
   expect "divergent frames" 0 "$(json_number divergentFrameCount <<<"$audit")"
 
+  step "collapse: 24 tables of small mappings become huge ones, in place"
+  show collapse demo 0..64M
+  expect "2M mappings" 32 "$(stat leaf2mCount)"
+  expect "frames mapped" 16384 "$(mapped_frames)"
+
+  step "split them all: no frame loses its mapping, no host call is made"
+  show split demo 0..64M --to=4K
+  expect "4K mappings" 16384 "$(stat leaf4kCount)"
+
+  step "age: clear what was accessed, let the guest touch 4 MiB, look again"
+  tdpctl age demo 0..64M >/dev/null
+  show guest touch demo --range=8M..12M
+  run_guest
+  show age demo 0..64M --test-only
+  expect "young frames" 1024 \
+    "$(tdpctl --json age demo 0..64M --test-only | json_number youngFrameCount)"
+
+  step "limit 8 frames to reading: a write to them waits"
+  show protect demo 0x1000000..0x1008000 --access=read
+  show guest touch demo --range=0..64M --write
+  show vm start demo
+  await "the vCPU waits" vcpu_waits
+  show vcpu get demo 0
+
+  step "lift the limit: the write is made, and the guest runs to its end"
+  show protect demo 0x1000000..0x1008000 --access=read-write
+  show vcpu wait demo 0
+  expect "frames touched" 16384 \
+    "$(tdpctl --json vcpu get demo 0 | json_number touchedFrameCount)"
+  await "the VM stops" vm_stopped
+
   step "zap everything and leave"
   show zap-all demo --wait
   expect "frames mapped" 0 "$(mapped_frames)"
@@ -156,9 +187,19 @@ show() {
 run_guest() {
   show vm start demo
   show vcpu wait demo 0
+  await "the VM stops" vm_stopped
+}
+
+vm_stopped() { tdpctl --json vm get demo | grep -q '"state":"STATE_STOPPED"'; }
+vcpu_waits() {
+  tdpctl --json vcpu get demo 0 | grep -q '"state":"STATE_WAITING"'
+}
+
+# await WHAT COMMAND: until the command succeeds.
+await() {
   local deadline=$((SECONDS + START_SECONDS))
-  until tdpctl --json vm get demo | grep -q '"state":"STATE_STOPPED"'; do
-    ((SECONDS < deadline)) || die "the VM did not stop after its vCPU"
+  until "$2"; do
+    ((SECONDS < deadline)) || die "$1: not within $START_SECONDS s"
     sleep 0.1
   done
 }

@@ -15,8 +15,9 @@ verb_test() {
   check buf-lint check_protos
   check clang-format check_format
   check shellcheck check_scripts
+  check mutants check_mutants
 
-  local filters=-manual
+  local filters=-manual,-hooks
   [[ "$long" == yes ]] || filters+=,-long
   test_targets default "$filters" //...
   test_targets asan "$filters,-no-asan" //engine/... \
@@ -27,6 +28,10 @@ verb_test() {
     tsan+=("--run_under=/usr/bin/setarch -R")
   fi
   test_targets tsan "$filters,-no-tsan" //engine/... "${tsan[@]}"
+  local seeds=1
+  [[ "$long" == yes ]] && seeds=20
+  test_targets hooks hooks //engine/... --config=hooks \
+    "--test_env=TDPD_MORE_SEEDS=$seeds"
   check analyze analyze
   stop_bazel
 
@@ -54,6 +59,11 @@ check_format() {
 
 check_scripts() {
   shellcheck -x "$REPO"/.ci/run "$REPO"/deploy/{.,lib,checks}/*.sh
+}
+
+# Each mutant of deploy/dev.sh mutate must have its line.
+check_mutants() {
+  /usr/bin/python3 -B "$REPO/deploy/checks/mutate.py" --verify "$REPO"
 }
 
 # test_targets NAME TAG_FILTERS PATTERN OPTION...
