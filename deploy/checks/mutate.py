@@ -30,7 +30,7 @@ CAUGHT_SHARE = 0.95
 
 # A mutant is caught by the first stage that notices. `targets` are patterns.
 Stage = collections.namedtuple("Stage", "name options targets")
-DEFAULT_TESTS = "--test_tag_filters=-long,-manual,-hooks,-exclusive"
+DEFAULT_TESTS = "--test_tag_filters=-long-mode,-manual,-hooks,-exclusive"
 STAGES = (
     Stage("unit", [DEFAULT_TESTS],
           ["//engine/base/...", "//engine/sync/...", "//engine/paging/...",

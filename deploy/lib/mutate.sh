@@ -9,8 +9,9 @@ verb_mutate() {
   MUTATE_BAZEL=(env -u JAVA_HOME bazel "--output_base=$SCRATCH/bazel"
     --server_javabase=/usr/lib/jvm/default-java --max_idle_secs=600)
   at_exit stop_mutate_bazel
-  local IFS=,
-  /usr/bin/python3 "$REPO/deploy/checks/mutate.py" --only="$*" \
+  local only
+  only="$(IFS=, && echo "$*")"
+  /usr/bin/python3 "$REPO/deploy/checks/mutate.py" --only="$only" \
     --disk-cache="$CACHE/bazel" -- "$REPO" "$SCRATCH" "${MUTATE_BAZEL[@]}"
 }
 

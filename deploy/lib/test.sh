@@ -18,7 +18,7 @@ verb_test() {
   check mutants check_mutants
 
   local filters=-manual,-hooks
-  [[ "$long" == yes ]] || filters+=,-long
+  [[ "$long" == yes ]] || filters+=,-long-mode
   test_targets default "$filters" //...
   test_targets asan "$filters,-no-asan" //engine/... \
     --config=asan --config=ubsan --build_tests_only

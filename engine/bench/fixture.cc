@@ -44,6 +44,14 @@ void NullVm::Zap(uint64_t first, uint64_t count) {
   TDP_CHECK(progress.status.ok(), "ZapRange failed");
 }
 
+bool NullVm::TablesInHugePages() {
+  // The last entry but one names the last table.
+  const std::vector<WalkedEntry> path = mmu_->WalkGfn(Gfn(frames_ - 1));
+  TDP_CHECK(path.size() > 1, "no table");
+  return InHugePages(reinterpret_cast<const void*>(
+      path[path.size() - 2].spte.table_address()));
+}
+
 std::vector<uint64_t> ShuffledFrames(uint64_t count, uint64_t seed) {
   std::vector<uint64_t> frames(count);
   for (uint64_t i = 0; i < count; ++i) frames[i] = i;

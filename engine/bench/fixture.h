@@ -45,6 +45,9 @@ class NullVm {
     Map(0, frames_, max_level);
   }
   void Zap(uint64_t first, uint64_t count);
+  // What pages most of the tables have; an array to compare them with gets the
+  // same. REQUIRES: all frames were mapped.
+  bool TablesInHugePages();
 
  private:
   const uint64_t frames_;

@@ -42,10 +42,10 @@ void RunMapRows(Harness& harness) {
   const uint64_t frames = GuestFrames(options);
   const uint64_t batch = BatchFrames(options);
   NullVm vm(frames);
-  AtomicArray array(frames, kEmpty, false);
   // The tables stay when their leaves go.
   vm.MapAll();
   vm.Zap(0, frames);
+  AtomicArray array(frames, kEmpty, vm.TablesInHugePages());
 
   // Each side empties what a slice may touch, [first, first + count), before
   // it uses it, so that both find it in the same caches. `map` gets the slice.

@@ -94,8 +94,7 @@ void RunWalkRows(Harness& harness) {
   vm.MapAll();
   TdpMmu& mmu = vm.mmu();
   // The array gets the kind of pages that the tables have.
-  const bool huge = InHugePages(reinterpret_cast<void*>(
-      mmu.WalkGfn(Gfn(0)).front().spte.table_address()));
+  const bool huge = vm.TablesInHugePages();
   AtomicArray array(frames, 7, huge);
 
   const auto runs = [&mmu](Keys now) { return WalkRuns(mmu, now); };

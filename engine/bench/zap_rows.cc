@@ -20,9 +20,9 @@ void RunZapAlone(Harness& harness) {
   const uint64_t frames = GuestFrames(options);
   const uint64_t batch = BatchFrames(options);
   NullVm vm(frames);
-  AtomicArray array(frames, kMapped, false);
   vm.MapAll();
   vm.Zap(0, frames);
+  AtomicArray array(frames, kMapped, vm.TablesInHugePages());
   const Side zap = [&](int64_t slice) {
     const uint64_t first = static_cast<uint64_t>(slice) * batch % frames;
     vm.Map(first, batch);

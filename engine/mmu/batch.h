@@ -18,6 +18,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -82,6 +83,8 @@ class TdpMmu::Batch {
                   std::vector<Gap>* gaps);
   static void AddGap(const Piece& piece, GfnRange range,
                      std::vector<Gap>& gaps);
+  // Whether the frame was in a leaf of `min_level` or above that was split.
+  bool WasSplitFrom(Gfn gfn, PageLevel min_level) const;
   std::optional<BatchChange> Plan(const Piece& piece, Spte old, Gfn gfn,
                                   PageLevel level) const;
   // Makes the host calls of the entries that grant, or of those that do not.
@@ -101,9 +104,9 @@ class TdpMmu::Batch {
   std::vector<Entry> entries_;
   std::vector<Gap> gaps_;
   int64_t root_id_ = 0;  // the valid root when the first part was frozen
-  // Leaves of its operation's min_level that were split: their parts count as
-  // the leaf that they were.
-  absl::flat_hash_set<uint64_t> split_;
+  // Leaves that were split, by first frame and level: for kWriteProtect their
+  // parts count as of that level.
+  absl::flat_hash_set<std::pair<uint64_t, PageLevel>> split_;
   absl::Time first_frozen_;
 };
 

@@ -93,8 +93,7 @@ absl::Status TdpMmu::Batch::PreparePiece(const Piece& piece) {
       const absl::StatusOr<bool> done = mmu_.SplitHugeLeaf(
           *mmu_.GetValidRoot(), split->gfn, split->level, limit);
       if (!done.ok()) return done.status();
-      if (split->level == piece.operation->min_level)
-        split_.insert(split->gfn.value());
+      split_.insert({split->gfn.value(), split->level});
     }
   }
   if (!maps) return absl::OkStatus();
@@ -185,6 +184,14 @@ void TdpMmu::Batch::AddGap(const Piece& piece, GfnRange range,
   }
 }
 
+bool TdpMmu::Batch::WasSplitFrom(Gfn gfn, PageLevel min_level) const {
+  for (PageLevel level = min_level; level <= kMaxLeafLevel;
+       level = ParentLevel(level)) {
+    if (split_.contains({AlignDown(gfn, level).value(), level})) return true;
+  }
+  return false;
+}
+
 std::optional<BatchChange> TdpMmu::Batch::Plan(const Piece& piece, Spte old,
                                                Gfn gfn, PageLevel level) const {
   const MmuOperation& operation = *piece.operation;
@@ -205,7 +212,7 @@ std::optional<BatchChange> TdpMmu::Batch::Plan(const Piece& piece, Spte old,
       return restrict_to(old.WithLimit(operation.access));
     case MmuOperation::Kind::kWriteProtect:
       if (level < operation.min_level &&
-          !split_.contains(AlignDown(gfn, operation.min_level).value())) {
+          !WasSplitFrom(gfn, operation.min_level)) {
         return std::nullopt;
       }
       return restrict_to(old.WithoutWrite());

@@ -154,9 +154,12 @@ class MmuModel {
   void Limit(uint64_t first, Access limit, Result& result);
   bool CollapseAt(uint64_t first, PageLevel level);
   Error CheckBacked(GfnRange range) const;
-  void PrepareBatchPiece(const MmuOperation& operation, GfnRange piece);
+  // Frames of leaves that were split, which count as of their level before.
+  using SplitFrames = std::map<uint64_t, PageLevel>;
+  void PrepareBatchPiece(const MmuOperation& operation, GfnRange piece,
+                         SplitFrames& split);
   void ApplyToPiece(const MmuOperation& operation, const Slot& slot,
-                    GfnRange piece, Result& result);
+                    GfnRange piece, const SplitFrames& split, Result& result);
 
   const PageLevel root_level_;
   std::vector<Slot> slots_;

@@ -7,8 +7,8 @@
 namespace tdp::testing {
 
 // Leaves that straddle are split, and what is to be mapped gets its tables.
-void MmuModel::PrepareBatchPiece(const MmuOperation& operation,
-                                 GfnRange piece) {
+void MmuModel::PrepareBatchPiece(const MmuOperation& operation, GfnRange piece,
+                                 SplitFrames& split) {
   ZapInInvalidRoots(piece);
   for (uint64_t gfn = piece.start.value(); gfn < piece.end.value();) {
     if (frames_[gfn].root != valid_root_) {
@@ -21,6 +21,9 @@ void MmuModel::PrepareBatchPiece(const MmuOperation& operation,
     const GfnRange leaf = LeafOf(gfn);
     if (frames_[gfn].level > PageLevel::k2M ||
         (frames_[gfn].level == PageLevel::k2M && !piece.Contains(leaf))) {
+      for (Gfn part = leaf.start; part < leaf.end; part += 1) {
+        split.emplace(part.value(), frames_[gfn].level);
+      }
       SplitLeaf(leaf.start.value());
     } else {
       gfn = leaf.end.value();
@@ -29,7 +32,8 @@ void MmuModel::PrepareBatchPiece(const MmuOperation& operation,
 }
 
 void MmuModel::ApplyToPiece(const MmuOperation& operation, const Slot& slot,
-                            GfnRange piece, Result& result) {
+                            GfnRange piece, const SplitFrames& split,
+                            Result& result) {
   for (uint64_t gfn = piece.start.value(); gfn < piece.end.value();) {
     const Frame frame = frames_[gfn];
     if (frame.root != valid_root_) {
@@ -49,10 +53,15 @@ void MmuModel::ApplyToPiece(const MmuOperation& operation, const Slot& slot,
       case MmuOperation::Kind::kProtect:
         Limit(gfn, operation.access, result);
         break;
-      case MmuOperation::Kind::kWriteProtect:
+      case MmuOperation::Kind::kWriteProtect: {
+        const auto before = split.find(gfn);
+        const bool chosen =
+            before != split.end() && before->second >= operation.min_level;
         result.changed_entries +=
-            WriteProtect(leaf, operation.min_level).changed_entries;
+            WriteProtect(leaf, chosen ? PageLevel::k4K : operation.min_level)
+                .changed_entries;
         break;
+      }
       case MmuOperation::Kind::kMap:
         if (MapPresent(gfn, operation.write && slot.writable &&
                                 frame.limit.write) != MapEffect::kNone) {
@@ -83,15 +92,17 @@ MmuModel::Result MmuModel::Batch(const std::vector<MmuOperation>& operations) {
     for (const Slot& slot : slots_) {
       const GfnRange range = operation.range.Intersect(slot.range);
       if (range.empty() || slot.state == SlotState::kGone) continue;
-      if (operation.kind == Kind::kMap && slot.state == SlotState::kClosed) {
+      if ((operation.kind == Kind::kMap || operation.kind == Kind::kProtect) &&
+          slot.state == SlotState::kClosed) {
         result.error = Error::kChanging;
         return result;
       }
       pieces.push_back({operation, slot, range});
     }
   }
+  SplitFrames split;
   for (const Piece& piece : pieces) {
-    PrepareBatchPiece(piece.operation, piece.range);
+    PrepareBatchPiece(piece.operation, piece.range, split);
   }
   for (const Piece& piece : pieces) {
     if (piece.operation.kind == Kind::kProtect) {
@@ -99,7 +110,7 @@ MmuModel::Result MmuModel::Batch(const std::vector<MmuOperation>& operations) {
         frames_[gfn.value()].limit = piece.operation.access;
       }
     }
-    ApplyToPiece(piece.operation, piece.slot, piece.range, result);
+    ApplyToPiece(piece.operation, piece.slot, piece.range, split, result);
   }
   return result;
 }
