@@ -14,13 +14,10 @@ MUTANTS = [
     Mutant("cas-becomes-store", PAGING + "page_table.h",
            "const bool written = entry.entry_->compare_exchange_strong(\n"
            "      raw, desired.raw(), std::memory_order_seq_cst, "
-           "std::memory_order_acquire);",
+           "std::memory_order_relaxed);",
            "const bool written = true;\n"
            "  entry.entry_->store(desired.raw(), std::memory_order_seq_cst);",
            "the compare-exchange"),
-    Mutant("cas-keeps-expected", PAGING + "page_table.h",
-           "if (!written) expected = Spte::FromRaw(raw);", "(void)raw;",
-           "a lost race tells what was found"),
     Mutant("iterator-no-reread", PAGING + "tdp_iterator.cc",
            "  Refresh();\n  if (!spte_.IsTable(level_)) return false;",
            "  if (!spte_.IsTable(level_)) return false;",

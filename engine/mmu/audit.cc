@@ -105,7 +105,7 @@ absl::Status TdpMmu::AuditAsOwner(
       // frozen: an entry that is not present is owned for all roots there.
       MmuReadGuard lock(mmu_lock_);
       RcuReadGuard rcu(rcu_);
-      LastEntry last = FindEntryFor(Roots(), gfn);
+      const LastEntry last = FindEntryFor(Roots(), gfn);
       const Spte old = last.spte;
       const bool frozen = !old.IsFrozen() &&
                           run.TryExtend(last.entry, AlignDown(gfn, last.level),

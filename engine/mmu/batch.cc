@@ -75,6 +75,9 @@ BatchOutcome TdpMmu::Batch::Run() {
     outcome.changed_entries = static_cast<int64_t>(entries_.size());
     WakeAll();
     if (error == 0) return outcome;
+    for (const AccessLimit& change : changes) {
+      mmu_.FollowWithdrawnLimit(change);
+    }
     outcome.changed_entries = 0;
     // EFAULT: the content was discarded after it was loaded.
     if (error != EFAULT) return outcome;

@@ -6,8 +6,8 @@
 //   host calls: what takes away, then what grants  holding nothing
 //   final values, all of them
 //
-// A walk that meets a frozen entry looks again, and none gets a final value
-// before all are frozen: so no walk sees a part of the change. Nearly all is
+// No entry gets a final value before all are frozen: who has read a new value
+// reads no old one afterwards. Nearly all is
 // frozen in short holds for reading, so that the hold for writing, which stops
 // every other change, is short as well.
 //

@@ -69,9 +69,11 @@ absl::Status TdpMmu::Batch::PreparePiece(const Piece& piece) {
       RcuReadGuard rcu(mmu_.rcu_);
       const TdpRoot& root = mmu_.Roots().valid();
       LastEntry last = FindLastEntry(root.tree(), gfn);
-      while (maps && last.level > PageLevel::k4K && last.spte.IsNonPresent()) {
-        (void)mmu_.TryLinkTable(root, last.entry, last.spte,
-                                AlignDown(gfn, last.level), last.level, cache);
+      // Another table may be needed than was: it goes when it is empty.
+      while (maps && cache.size() > 0 && last.level > PageLevel::k4K &&
+             last.spte.IsNonPresent()) {
+        (void)mmu_.TryLinkTable(root, last.entry, AlignDown(gfn, last.level),
+                                last.level, cache);
         last = FindLastEntry(root.tree(), gfn);
       }
       const Gfn start = AlignDown(gfn, last.level);
@@ -80,7 +82,8 @@ absl::Status TdpMmu::Batch::PreparePiece(const Piece& piece) {
           (last.level > PageLevel::k2M ||
            !piece.range.Contains(GfnRange{start, end}))) {
         split = {last.spte, last.level, start};
-      } else {
+      } else if (!maps || last.level == PageLevel::k4K ||
+                 !last.spte.IsNonPresent()) {
         gfn = last.level == PageLevel::k4K ? AlignDown(gfn, PageLevel::k2M) +
                                                  FramesPerEntry(PageLevel::k2M)
                                            : end;
@@ -150,7 +153,7 @@ bool TdpMmu::Batch::FreezePart(const TdpRoot& root, const Piece& piece,
                                GfnRange part, std::vector<Gap>* gaps) {
   const bool maps = piece.operation->kind == MmuOperation::Kind::kMap;
   for (TdpIterator it(root.tree(), part); it.valid(); it.Next()) {
-    Spte spte = it.spte();
+    const Spte spte = it.spte();
     const PageLevel level = it.level();
     if (spte.IsFrozen()) return false;
     if (spte.IsTable(level)) continue;

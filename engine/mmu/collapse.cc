@@ -78,7 +78,7 @@ TdpMmu::CollapseStep TdpMmu::CollapseTable(Gfn gfn, PageLevel level) {
     if (!it.valid() || !it.spte().IsTable(level)) {
       return CollapseStep::kNotPossible;
     }
-    Spte spte = it.spte();
+    const Spte spte = it.spte();
     table = TableOf(spte);
     directory = root.directory;
     const std::optional<Spte> huge = HugeLeafOver(table, level);

@@ -91,24 +91,22 @@ void TdpMmu::CommitTargets(FrozenRun& run) {
   run.Release();
 }
 
-bool TdpMmu::TryLinkTable(const TdpRoot& root, SptePtr entry, Spte& expected,
-                          Gfn gfn, PageLevel level, PageTableCache& cache) {
+bool TdpMmu::TryLinkTable(const TdpRoot& root, SptePtr entry, Gfn gfn,
+                          PageLevel level, PageTableCache& cache) {
   PageTable* table = cache.Take();
   PageTableHeader& header = PageTablePool::HeaderOf(table);
   header.level = ChildLevel(level);
   header.base_gfn = gfn;
-  const Spte old = expected;
   const Spte linked = MakeTableSpte(table);
-  if (!TryWriteSpte(entry, expected, linked)) {
+  if (!TryWriteSpte(entry, Spte::NonPresent(), linked)) {
     cache.Return(table);
     return false;
   }
   EntryDelta delta;
-  OnChanged(old, linked, gfn, level, delta);
+  OnChanged(Spte::NonPresent(), linked, gfn, level, delta);
   Account(delta);
   // Last: until it is set, nobody unlinks the table.
   if (level == PageLevel::k2M) root.directory->Set(gfn, table);
-  expected = linked;
   return true;
 }
 

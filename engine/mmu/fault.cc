@@ -79,6 +79,7 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
         return {FaultResult::kForbidden, absl::OkStatus()};
       case StepResult::kStale:
         // The vCPU is awake; if it still needs the frame, it faults again.
+        return {FaultResult::kRetry, absl::OkStatus()};
       case StepResult::kFrozen:
         // The owner wakes the vCPU when it is done.
         CountFault(FaultResult::kRetry);
@@ -206,7 +207,7 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
   bool spurious = false;
   {
     RcuReadGuard rcu(rcu_);
-    LastEntry last = FindLastEntry(Roots().valid().tree(), fault.gfn);
+    const LastEntry last = FindLastEntry(Roots().valid().tree(), fault.gfn);
     old = last.spte;
     if (!old.IsLeaf(last.level)) return slow;
     const bool allowed =

@@ -61,15 +61,13 @@ class FrozenRun {
   void set_host_step(HostStep step) { host_step_ = step; }
 
   // Freezes the entry that follows the run (or begins it), to become `target`.
-  // Returns false, and changes nothing, if the entry is no longer `expected`,
-  // which then holds what was found.
-  // REQUIRES: an RCU read section; `expected` is not frozen.
+  // Returns false, and changes nothing, if the entry is no longer `old`.
+  // REQUIRES: an RCU read section; `old` is not frozen.
   [[nodiscard]] bool TryExtend(SptePtr entry, Gfn gfn, PageLevel level,
-                               Spte& expected, Spte target) {
+                               Spte old, Spte target) {
     assert(size_ == 0 || (gfn == range().end && level == level_));
-    assert(!expected.IsFrozen() && !is_new_);
-    const Spte old = expected;
-    if (!TryWriteSpte(entry, expected, Spte::Frozen())) return false;
+    assert(!old.IsFrozen() && !is_new_);
+    if (!TryWriteSpte(entry, old, Spte::Frozen())) return false;
     if (size_ == 0) {
       first_ = entry;
       gfn_ = gfn;
@@ -134,8 +132,9 @@ inline void FrozenRun::FreezeNew(SptePtr entry, Gfn gfn, int count,
   assert(size_ == 0);
   int frozen = 0;
   for (; frozen < count; ++frozen) {
-    Spte expected = Spte::NonPresent();
-    if (!TryWriteSpte(entry + frozen, expected, Spte::Frozen())) break;
+    if (!TryWriteSpte(entry + frozen, Spte::NonPresent(), Spte::Frozen())) {
+      break;
+    }
     target_raw_[frozen] = target.raw();
     target = target.OfNextFrame();
   }
@@ -156,7 +155,7 @@ void FrozenRun::FreezeLeaves(SptePtr entry, Gfn gfn, PageLevel level, int count,
   int size = size_;
   int leaf_delta = 0;
   for (int i = 0; i < count; ++i) {
-    Spte old = ReadSpte(entry + i);
+    const Spte old = ReadSpte(entry + i);
     if (!old.IsLeaf(level)) break;
     Spte target;
     if (!plan(gfn + static_cast<uint64_t>(i) * frames, old, target) ||

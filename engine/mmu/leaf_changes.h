@@ -51,7 +51,8 @@ inline constexpr int kMaxVisits = 1024;
 template <typename Verb>
 TdpMmu::LeafStep TdpMmu::FreezeLeafRun(const TdpRoot& root, GfnRange range,
                                        Verb& verb, FrozenRun& run,
-                                       BackingPin& pin, Gfn* next) {
+                                       BackingPin& pin, Gfn* next,
+                                       PageLevel* split_level) {
   using leaf_changes_internal::kContentionInterval;
   using leaf_changes_internal::kMaxVisits;
   int visited = 0;
@@ -61,7 +62,8 @@ TdpMmu::LeafStep TdpMmu::FreezeLeafRun(const TdpRoot& root, GfnRange range,
     ++visited;
     const bool pause =
         visited >= kMaxVisits ||
-        (visited % kContentionInterval == 0 && mmu_lock_.IsContended());
+        (!Verb::kLockless && visited % kContentionInterval == 0 &&
+         mmu_lock_.IsContended());
     if (pause && it.next_gfn() > range.start) {
       *next = it.next_gfn();
       return LeafStep::kYield;
@@ -79,6 +81,7 @@ TdpMmu::LeafStep TdpMmu::FreezeLeafRun(const TdpRoot& root, GfnRange range,
     *next = it.next_gfn();
     if (level > PageLevel::k2M || verb.MustSplit(it.gfn(), level)) {
       verb.OnSplit(it.covered());
+      *split_level = level;
       return LeafStep::kNeedsSplit;
     }
     if (!pin || !pin->range().Contains(it.gfn())) {
@@ -125,15 +128,16 @@ MmuProgress TdpMmu::ChangeLeaves(const TdpRoot& root, GfnRange range,
   while (progress.next_gfn < range.end) {
     FrozenRun run;
     Gfn next = progress.next_gfn;
+    PageLevel split_level = PageLevel::k2M;
     const GfnRange rest = {progress.next_gfn, range.end};
     LeafStep step;
     if constexpr (Verb::kLockless) {
       RcuReadGuard rcu(rcu_);
-      step = FreezeLeafRun(root, rest, verb, run, pin, &next);
+      step = FreezeLeafRun(root, rest, verb, run, pin, &next, &split_level);
     } else {
       MmuReadGuard lock(mmu_lock_);
       RcuReadGuard rcu(rcu_);
-      step = FreezeLeafRun(root, rest, verb, run, pin, &next);
+      step = FreezeLeafRun(root, rest, verb, run, pin, &next, &split_level);
     }
     switch (step) {
       case LeafStep::kDone:
@@ -151,7 +155,7 @@ MmuProgress TdpMmu::ChangeLeaves(const TdpRoot& root, GfnRange range,
         break;
       case LeafStep::kNeedsSplit:
         pin.Reset();
-        progress.status = SplitFirst(root, next);
+        progress.status = SplitFirst(root, next, split_level);
         if (!progress.status.ok()) return progress;
         next = progress.next_gfn;
         break;

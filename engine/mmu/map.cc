@@ -54,6 +54,9 @@ TdpMmu::MapStep TdpMmu::MapOnce(Backing& backing, GfnRange want,
           FreezeForMap(roots.valid(), backing, want, intent, cache, run, plan);
     }
   }
+  if (intent.for_fault && step.result == StepResult::kStale) {
+    CountFault(FaultResult::kRetry);
+  }
   if (step.wake) backing.Wake(want);
   if (run.empty()) return step;
   return CommitMap(backing, intent, run, plan);
@@ -74,7 +77,7 @@ TdpMmu::MapStep TdpMmu::FreezeForMap(const TdpRoot& root,
   while (level > PageLevel::k4K) {
     const SptePtr entry = table->EntryAt(IndexIn(want.start, level));
     const Gfn gfn = AlignDown(want.start, level);
-    Spte spte = ReadSpte(entry);
+    const Spte spte = ReadSpte(entry);
     if (spte.IsFrozen()) return {StepResult::kFrozen, want.start};
     const bool huge_here = want_huge && level == PageLevel::k2M;
     if (spte.IsNonPresent() || (huge_here && spte.IsTable(level))) {
@@ -106,7 +109,8 @@ TdpMmu::MapStep TdpMmu::FreezeForMap(const TdpRoot& root,
     }
     if (spte.IsNonPresent()) {
       if (cache.size() == 0) return {StepResult::kNeedsTable, want.start};
-      if (!TryLinkTable(root, entry, spte, gfn, level, cache)) continue;
+      (void)TryLinkTable(root, entry, gfn, level, cache);
+      continue;  // linked by whomever: look again
     }
     if (!spte.IsTable(level)) continue;  // lost a race: look again
     table = TableOf(spte);
@@ -178,7 +182,7 @@ TdpMmu::MapStep TdpMmu::FreezeLeaves(PageTable* table, const LeafSource& source,
   }
   for (; gfn < want.end; gfn += 1, entry = entry + 1) {
     if (gfn >= limit.end) limit = limits_.At(gfn);
-    Spte spte = ReadSpte(entry);
+    const Spte spte = ReadSpte(entry);
     if (spte.IsFrozen()) {
       if (gfn == want.start) return {StepResult::kFrozen, gfn};
       break;
@@ -281,8 +285,9 @@ bool TdpMmu::IsEmptyTable(PageTable* table) {
 // Freezes all children of a table whose parent the caller has frozen, or none.
 bool TdpMmu::TryFreezeEmptyTable(PageTable* table) {
   for (int i = 0; i < kEntriesPerTable; ++i) {
-    Spte expected = Spte::NonPresent();
-    if (TryWriteSpte(table->EntryAt(i), expected, Spte::Frozen())) continue;
+    if (TryWriteSpte(table->EntryAt(i), Spte::NonPresent(), Spte::Frozen())) {
+      continue;
+    }
     while (i-- > 0) {
       WriteOwnedSpte(table->EntryAt(i), Spte::NonPresent());
     }

@@ -62,8 +62,8 @@ struct FaultOutcome {
   absl::Status status;
 };
 
-// Whether a walk of many frames asks for all entries before it reads the first.
-// Worth it unless they are in the cache.
+// Whether a walk of many frames asks for entries some time before it reads
+// them. Worth it unless they are in the cache.
 enum class Prefetch { kNo, kYes };
 
 struct WalkOptions {

@@ -12,10 +12,9 @@ namespace tdp {
 namespace {
 
 // Frames whose limit is set at once, before their leaves are changed.
-constexpr uint64_t kLimitPieceFrames = 64 * FramesPerEntry(PageLevel::k2M);
+constexpr uint64_t kLimitPieceFrames = 16 * FramesPerEntry(PageLevel::k2M);
 
-// Makes leaves as the limits say now. Whoever sets a limit later finds what
-// this verb wrote, and changes it again.
+// Makes leaves as the limits say, which do not change meanwhile.
 class LimitVerb {
  public:
   static constexpr bool kLockless = false;
@@ -83,39 +82,50 @@ MmuProgress TdpMmu::ProtectRange(GfnRange range, Access limit, StopCheck stop) {
         GfnRange{progress.next_gfn,
                  std::min(range.end, progress.next_gfn + kLimitPieceFrames)}
             .Intersect(found.pin->range());
-    std::vector<AccessLimit> before;
-    {
-      MutexLock lock(limits_.change_mutex());
-      before = limits_.In(piece);
-      const AccessLimit change = {piece, limit};
-      absl::StatusOr<std::unique_ptr<AccessLimits::List>> list =
-          limits_.Prepare(absl::MakeConstSpan(&change, 1));
-      progress.status = list.status();
-      if (!list.ok()) return progress;
-      limits_.Publish(*std::move(list));
-    }
-    // From here on nobody installs an entry under the old limit: the verb
-    // advances the sequence before it looks for entries.
-    LimitVerb verb(limits_);
-    const MmuProgress one =
-        ChangeLeavesInAllRoots(piece, verb, [] { return false; });
+    // Until the leaves are as the limit says: of two limits for a frame, the
+    // leaf follows the one that stands.
+    MutexLock lock(limits_.change_mutex());
+    const std::vector<AccessLimit> before = limits_.In(piece);
+    const AccessLimit change = {piece, limit};
+    absl::StatusOr<std::unique_ptr<AccessLimits::List>> list =
+        limits_.Prepare(absl::MakeConstSpan(&change, 1));
+    progress.status = list.status();
+    if (!list.ok()) return progress;
+    limits_.Publish(*std::move(list));
+    const MmuProgress one = ApplyLimits(piece);
     progress.changed_frames += one.changed_frames;
     progress.changed_entries += one.changed_entries;
     progress.next_gfn = one.next_gfn;
     progress.status = one.status;
     if (!one.status.ok()) {
-      // What was not reached keeps its old limit.
+      // What was not reached gets its old limit back, and so do the entries
+      // that were made under the new one.
       const GfnRange rest = {one.next_gfn, piece.end};
       std::vector<AccessLimit> back = {{rest, AccessLimits::kUnlimited}};
       for (const AccessLimit& old : before) {
         back.push_back({old.range.Intersect(rest), old.access});
       }
-      MutexLock lock(limits_.change_mutex());
       limits_.Restore(back);
+      FollowWithdrawnLimit({rest, limit});
     }
     if (stop()) break;
   }
   return progress;
+}
+
+// Nobody installs an entry under an older limit from here on: the sequence is
+// advanced before entries are looked for.
+MmuProgress TdpMmu::ApplyLimits(GfnRange range) {
+  LimitVerb verb(limits_);
+  return ChangeLeavesInAllRoots(range, verb, [] { return false; });
+}
+
+void TdpMmu::FollowWithdrawnLimit(const AccessLimit& withdrawn) {
+  const MmuProgress progress = ApplyLimits(withdrawn.range);
+  if (progress.status.ok()) return;
+  const AccessLimit kept = {{progress.next_gfn, withdrawn.range.end},
+                            withdrawn.access};
+  limits_.Restore(absl::MakeConstSpan(&kept, 1));
 }
 
 Access TdpMmu::LimitOf(Gfn gfn) const {

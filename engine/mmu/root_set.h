@@ -39,7 +39,8 @@ struct RootRole {
 struct RootState {
   RcuHead rcu;
   std::atomic<int64_t> references{1};
-  // Invalidated, and nobody has begun to zap it.
+  // Invalidated, and not zapped to its end. Set before the root set that says
+  // so is published; then for the holder of zap_roots_mutex_.
   std::atomic<bool> to_be_zapped{false};
 
   // False if the last reference is gone. REQUIRES: an RCU read section in which

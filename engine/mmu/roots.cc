@@ -156,7 +156,8 @@ absl::Status TdpMmu::ZapInvalidatedRoots() {
 // is short; then drops the reference that the MMU held while the root was
 // valid.
 absl::Status TdpMmu::ZapRoot(const TdpRoot& root) {
-  // Under zap_roots_mutex_, which orders it.
+  // Relaxed: set before the root set was published, then under
+  // zap_roots_mutex_.
   if (!root.state->to_be_zapped.load(std::memory_order_relaxed)) {
     return absl::OkStatus();
   }
@@ -203,7 +204,7 @@ bool TdpMmu::UnlinkNextTable(const TdpRoot& root, PageLevel level, Gfn* next) {
       TdpIterator it(root.tree(), {*next, root.tree().span().end}, level);
       for (; it.valid(); it.Next()) {
         *next = it.next_gfn();
-        Spte spte = it.spte();
+        const Spte spte = it.spte();
         must_wait = spte.IsFrozen();
         if (must_wait) break;
         if (it.level() != level || !spte.IsTable(level)) continue;
@@ -231,7 +232,7 @@ void TdpMmu::FreezeForGood(PageTable* table) {
     bool frozen_by_other = false;
     {
       RcuReadGuard rcu(rcu_);
-      Spte spte = ReadSpte(table->EntryAt(i));
+      const Spte spte = ReadSpte(table->EntryAt(i));
       TDP_CHECK(!spte.IsPresent(), "a table is unlinked after its entries");
       frozen_by_other = spte.IsFrozen() ||
                         !TryWriteSpte(table->EntryAt(i), spte, Spte::Frozen());

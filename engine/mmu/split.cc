@@ -16,6 +16,12 @@ constexpr int kMaxVisits = 4096;
 
 absl::StatusOr<bool> TdpMmu::SplitHugeLeaf(const TdpRoot& root, Gfn gfn,
                                            PageLevel level, TableLimit limit) {
+  {
+    // Before a table is asked for in vain: there may be none.
+    RcuReadGuard rcu(rcu_);
+    const LastEntry last = FindLastEntry(root.tree(), gfn);
+    if (last.level != level || last.spte.IsNonPresent()) return false;
+  }
   PageTableCache cache(pool_);
   if (absl::Status s = limit == TableLimit::kEnforced ? cache.TopUp(1)
                                                       : cache.TopUpExempt(1);
@@ -27,7 +33,7 @@ absl::StatusOr<bool> TdpMmu::SplitHugeLeaf(const TdpRoot& root, Gfn gfn,
   {
     MmuReadGuard lock(mmu_lock_);
     RcuReadGuard rcu(rcu_);
-    LastEntry last = FindLastEntry(root.tree(), gfn);
+    const LastEntry last = FindLastEntry(root.tree(), gfn);
     if (last.level != level || !last.spte.IsHuge(level) ||
         !run.TryExtend(last.entry, AlignDown(gfn, level), level, last.spte,
                        MakeTableSpte(table))) {
@@ -62,15 +68,11 @@ absl::StatusOr<bool> TdpMmu::SplitHugeLeaf(const TdpRoot& root, Gfn gfn,
   return true;
 }
 
-// Splits the leaf that holds `gfn` because a verb cannot change it whole. A 1G
-// leaf replaced a table when it was built, so the table to split it into is
-// owed: it is given even at the limit, or a VM there could not be zapped.
-absl::Status TdpMmu::SplitFirst(const TdpRoot& root, Gfn gfn) {
-  PageLevel level = PageLevel::k2M;
-  {
-    RcuReadGuard rcu(rcu_);
-    level = FindLastEntry(root.tree(), gfn).level;
-  }
+// Splits the leaf of `level` that holds `gfn`, if it is still there, because a
+// verb cannot change it whole. A 1G leaf replaced a table when it was built, so
+// the table to split it into is owed: it is given even at the limit, or a VM
+// there could not be zapped.
+absl::Status TdpMmu::SplitFirst(const TdpRoot& root, Gfn gfn, PageLevel level) {
   return SplitHugeLeaf(root, gfn, level,
                        level == PageLevel::k1G ? TableLimit::kIgnored
                                                : TableLimit::kEnforced)

@@ -118,11 +118,12 @@ class TdpMmu {
   MmuProgress AgeRange(GfnRange range, bool test_only, StopCheck stop,
                        absl::FunctionRef<void(GfnRange)> on_young);
 
-  // Runs operations on disjoint ranges as one change: a walk that sees the new
-  // value of one entry sees no old value of another. Every frame of a kMap or
-  // kProtect must be backed. Leaves that straddle the end of an operation are
-  // split, and kMap installs 4K leaves. If the host fails, every frame has its
-  // old access or less. ABORTED if other owners are in the way again and again.
+  // Runs operations on disjoint ranges as one change: who has read the new
+  // value of one entry reads no old value of another afterwards. Every frame of
+  // a kMap or kProtect must be backed. Leaves that straddle the end of an
+  // operation are split, and kMap installs 4K leaves. If the host fails, every
+  // frame has its old access or less. ABORTED if other owners are in the way
+  // again and again.
   BatchOutcome ApplyBatch(absl::Span<const MmuOperation> operations);
 
   // Makes the valid root invalid and puts an empty one in its place. The
@@ -238,8 +239,8 @@ class TdpMmu {
     kNeedsTable,       // more tables are needed than were at hand
     kNoHugeLeaf,       // a table holds small leaves, or limits differ
     kForbidden,        // frames up to `next` are not mapped and may not be
-    kNeedsSplit,       // a leaf is too large for one host call
-    kHostFailed,       // see `status`; frames up to `next` are done
+    kNeedsSplit,       // a 1G leaf is too large for one host call
+    kHostFailed,       // see `host_errno`; frames up to `next` are done
   };
   struct MapStep {
     StepResult result;
@@ -255,7 +256,7 @@ class TdpMmu {
     kDone,        // nothing is left in the range
     kWait,        // another owner is at work
     kYield,       // nothing frozen; go on at `next`
-    kNeedsSplit,  // the leaf at `next` is to be split first
+    kNeedsSplit,  // a leaf is to be split first; `next`, `split_level`
     kRetry,       // lost a race; look again
   };
   // Whether a split may fail at the page-table limit.
@@ -308,10 +309,10 @@ class TdpMmu {
   // it. Or the values that it had.
   void CommitTargets(FrozenRun& run);
   void RestoreRun(FrozenRun& run);
-  // Links a table from `cache` below `entry`, which is `expected`. On a lost
-  // race `expected` holds what was found and the table is back in the cache.
+  // Links a table from `cache` below `entry`, which is not present. False, and
+  // the table is back in the cache, if it is now.
   // REQUIRES: mmu_lock_ held; `root` is valid.
-  bool TryLinkTable(const TdpRoot& root, SptePtr entry, Spte& expected, Gfn gfn,
+  bool TryLinkTable(const TdpRoot& root, SptePtr entry, Gfn gfn,
                     PageLevel level, PageTableCache& cache);
   // Every change of an entry passes here: `was` before it was frozen, `now`
   // after. Checks what must hold and notes what is to be accounted.
@@ -371,10 +372,21 @@ class TdpMmu {
                            StopCheck stop);
   template <typename Verb>
   LeafStep FreezeLeafRun(const TdpRoot& root, GfnRange range, Verb& verb,
-                         FrozenRun& run, BackingPin& pin, Gfn* next);
+                         FrozenRun& run, BackingPin& pin, Gfn* next,
+                         PageLevel* split_level);
   template <typename Verb>
   MmuProgress ChangeLeavesInAllRoots(GfnRange range, Verb& verb,
                                      StopCheck stop);
+
+  // protect.cc
+  // Makes the leaves of `range` as the limits say.
+  MmuProgress ApplyLimits(GfnRange range)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(limits_.change_mutex());
+  // For a limit that was set, and taken back after a failure: entries may have
+  // been made under it. What the host does not take away stays granted, and the
+  // limit says so.
+  void FollowWithdrawnLimit(const AccessLimit& withdrawn)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(limits_.change_mutex());
 
   // zap.cc
   MmuProgress ZapLeaves(const TdpRoot& root, GfnRange range, StopCheck stop);
@@ -384,10 +396,10 @@ class TdpMmu {
   // False if there is no such leaf any more.
   absl::StatusOr<bool> SplitHugeLeaf(const TdpRoot& root, Gfn gfn,
                                      PageLevel level, TableLimit limit);
-  absl::Status SplitFirst(const TdpRoot& root, Gfn gfn);
+  absl::Status SplitFirst(const TdpRoot& root, Gfn gfn, PageLevel level);
   // REQUIRES: StepResult::kNeedsSplit.
   absl::Status SplitInValidRoot(Gfn gfn) {
-    return SplitFirst(*GetValidRoot(), gfn);
+    return SplitFirst(*GetValidRoot(), gfn, PageLevel::k1G);
   }
 
   // collapse.cc

@@ -13,6 +13,7 @@ namespace {
 class FailingHostInterleavingTest : public InterleavingTest {
  protected:
   static constexpr uint64_t kBlock = MmuWorld::kBlock;
+  static constexpr Access kReadWrite = {.read = true, .write = true};
 
   static MmuVerb Prepare(PageLevel max_fault_level, uint64_t mapped) {
     return [=](MmuWorld& world) {
@@ -59,6 +60,12 @@ class FailingHostInterleavingTest : public InterleavingTest {
           MmuWorld::Frames(gfn, gfn + 1), {.read = true}, Never);
       if (!progress.status.ok()) return;
       EXPECT_FALSE(world.backings_.Find(Gfn(gfn))->At(Gfn(gfn)).writable);
+    };
+  }
+  static MmuVerb TriesToSetLimit(uint64_t gfn, Access limit) {
+    return [=](MmuWorld& world) {
+      (void)world.mmu().ProtectRange(MmuWorld::Frames(gfn, gfn + 1), limit,
+                                     Never);
     };
   }
   static MmuVerb TriesToAge(uint64_t start, uint64_t end) {
@@ -126,6 +133,31 @@ TEST_F(FailingHostInterleavingTest, WriteProtectsAgainstWrites) {
 TEST_F(FailingHostInterleavingTest, ALimitAgainstWritesAndAZapAll) {
   ExploreAtRandom(Prepare(PageLevel::k4K, 3),
                   {TriesToLimit(1), TriesToTouch(1, true), TriesToZapAll()});
+}
+
+TEST_F(FailingHostInterleavingTest, LimitsOfOneFrameAgainstEachOther) {
+  ExploreAtRandom(Prepare(PageLevel::k4K, 3),
+                  {TriesToSetLimit(1, {}), TriesToSetLimit(1, kReadWrite),
+                   TriesToTouch(1, true)});
+}
+
+// A batch that fails withdraws its limit from what was installed under it.
+TEST_F(FailingHostInterleavingTest, ABatchThatLiftsALimitAgainstAWrite) {
+  const auto prepare = [](MmuWorld& world) {
+    world.AddSlot(0, kBlock);
+    world.StartScheduled(/*fail_one_in=*/3);
+    (void)world.Map(1, 2, {.max_level = PageLevel::k4K});
+    (void)world.mmu().ProtectRange(MmuWorld::Frames(0, 1), {}, Never);
+  };
+  const auto batch = [](MmuWorld& world) {
+    const std::vector<MmuOperation> operations = {
+        {.kind = MmuOperation::Kind::kProtect,
+         .range = MmuWorld::Frames(0, 1),
+         .access = kReadWrite},
+        {.kind = MmuOperation::Kind::kZap, .range = MmuWorld::Frames(1, 2)}};
+    (void)world.mmu().ApplyBatch(operations);
+  };
+  ExploreAtRandom(prepare, {batch, TriesToTouch(0, true)});
 }
 
 TEST_F(FailingHostInterleavingTest, AgeingAgainstWrites) {

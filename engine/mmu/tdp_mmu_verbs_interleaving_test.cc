@@ -395,6 +395,23 @@ TEST_F(TdpMmuVerbsInterleavingTest, ABatchInAHugeLeafAgainstAWrite) {
            .options = kFewEntries});
 }
 
+// Whichever comes last stands, and the leaf is as it says.
+TEST_F(TdpMmuVerbsInterleavingTest, TwoLimitsForOneFrame) {
+  for (const Access before : {Access{}, Access{.read = true, .write = true}}) {
+    const auto prepare = [before](MmuWorld& world) {
+      SmallLeaves(1, true)(world);
+      ASSERT_TRUE(world.mmu()
+                      .ProtectRange(MmuWorld::Frames(0, 1), before, Never)
+                      .status.ok());
+    };
+    for (const Access other : {Access{}, Access{.read = true}}) {
+      Explore({.prepare = prepare,
+               .threads = {Protects(0, 1, {.read = true, .write = true}),
+                           Protects(0, 1, other)}});
+    }
+  }
+}
+
 TEST_F(TdpMmuVerbsInterleavingTest, ABatchThatLimitsAgainstAWriteFault) {
   Explore({.prepare = SmallLeaves(3, false),
            .threads = {Batches({{.kind = MmuOperation::Kind::kProtect,

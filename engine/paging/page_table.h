@@ -44,7 +44,7 @@ class SptePtr {
 
  private:
   friend Spte ReadSpte(SptePtr entry);
-  friend bool TryWriteSpte(SptePtr entry, Spte& expected, Spte desired);
+  friend bool TryWriteSpte(SptePtr entry, Spte expected, Spte desired);
   friend void WriteOwnedSpte(SptePtr entry, Spte value);
 
   std::atomic<uint64_t>* entry_ = nullptr;
@@ -61,22 +61,19 @@ inline Spte ReadSpte(SptePtr entry) {
   return Spte::FromRaw(raw);
 }
 
-// Replaces `expected` by `desired`. Returns false, with no effect but that
-// `expected` holds the value found, if the entry was something else. A table is
-// filled before it is linked. Sequentially consistent for the installer's part
-// of the same protocol. Acquire on failure: nothing was written.
-[[nodiscard]] inline bool TryWriteSpte(SptePtr entry, Spte& expected,
+// Replaces `expected` by `desired`. Returns false, with no effect, if the entry
+// was something else: what it is now is found from the root, for its table may
+// be gone. A table is filled before it is linked. Sequentially consistent for
+// the installer's part of the same protocol. Relaxed on failure: nothing that
+// was read is used.
+[[nodiscard]] inline bool TryWriteSpte(SptePtr entry, Spte expected,
                                        Spte desired) {
   test_hooks::BeforeStep(TestStep::kTryWriteEntry, entry.entry_);
-  if (test_hooks::LosesRace(entry.entry_)) {
-    expected = Spte::FromRaw(entry.entry_->load(std::memory_order_acquire));
-    return false;
-  }
+  if (test_hooks::LosesRace(entry.entry_)) return false;
   uint64_t raw = expected.raw();
   const bool written = entry.entry_->compare_exchange_strong(
-      raw, desired.raw(), std::memory_order_seq_cst, std::memory_order_acquire);
+      raw, desired.raw(), std::memory_order_seq_cst, std::memory_order_relaxed);
   test_hooks::CheckEntry(entry.entry_, raw);
-  if (!written) expected = Spte::FromRaw(raw);
   return written;
 }
 

@@ -86,7 +86,7 @@ bool PageTablePool::TryAllocate(Limit limit, PageTable** table,
           ? 0
           : limit_bytes_ / static_cast<int64_t>(sizeof(PageTable));
   // Relaxed: only the number matters; the tables change hands under mutex_. It
-  // is never too high, not even for a moment: that would refuse others.
+  // is raised only below the limit, or it would refuse others for a moment.
   int64_t used = used_count_.load(std::memory_order_relaxed);
   while ((used < max_count || limit == Limit::kIgnored) &&
          !used_count_.compare_exchange_weak(used, used + 1,

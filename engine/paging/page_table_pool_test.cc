@@ -170,8 +170,8 @@ TEST_F(PageTablePoolTest, ThreadsNeverShareATable) {
         ASSERT_TRUE(pool.Allocate(&table).ok());
         const Spte mine = Spte::MakeLeaf({.pfn = Pfn(static_cast<uint64_t>(t))},
                                          PageLevel::k4K);
-        Spte expected = Spte::NonPresent();
-        ASSERT_TRUE(TryWriteSpte(table->EntryAt(i % 512), expected, mine));
+        ASSERT_TRUE(
+            TryWriteSpte(table->EntryAt(i % 512), Spte::NonPresent(), mine));
         ASSERT_EQ(ReadSpte(table->EntryAt(i % 512)), mine);
         if (i % 2 == 0) {
           pool.Free(table);

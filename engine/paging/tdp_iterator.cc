@@ -34,8 +34,6 @@ void TdpIterator::Next() {
   StepOver();
 }
 
-void TdpIterator::NextSkippingChildren() { StepOver(); }
-
 bool TdpIterator::TryStepDown() {
   if (level_ == min_level_) return false;
   Refresh();

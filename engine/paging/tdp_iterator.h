@@ -54,8 +54,6 @@ class TdpIterator {
 
   // Goes on, in pre-order.
   void Next();
-  // Goes on to the next entry that is not below the current one.
-  void NextSkippingChildren();
   // Reads the current entry again, after a lost compare-exchange.
   void Refresh() { spte_ = ReadSpte(entry_); }
   // Starts again from the root at next_gfn(), in a new RCU read section.

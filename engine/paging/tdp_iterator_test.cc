@@ -165,20 +165,6 @@ TEST_P(TdpIteratorTest, TheWalkDoesNotGoBelowItsLowestLevel) {
                        {Met{2, 0}, Met{2, 512}, Met{2, uint64_t{1} << 18}}));
 }
 
-TEST_P(TdpIteratorTest, ChildrenCanBeSkipped) {
-  PutLeaf(3);
-  PutLeaf(700);
-  RcuReadGuard rcu(rcu_);
-  TdpIterator it(tree_, {Gfn(0), Gfn(1024)});
-  while (it.level() > PageLevel::k2M) it.Next();
-  EXPECT_EQ(it.gfn(), Gfn(0));
-  it.NextSkippingChildren();
-  EXPECT_EQ(it.level(), PageLevel::k2M);
-  EXPECT_EQ(it.gfn(), Gfn(512));
-  it.NextSkippingChildren();
-  EXPECT_FALSE(it.valid());
-}
-
 TEST_P(TdpIteratorTest, ATableLinkedAfterItsEntryWasReadIsWalked) {
   PutLeaf(0);
   RcuReadGuard rcu(rcu_);

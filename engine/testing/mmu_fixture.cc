@@ -132,6 +132,15 @@ void TdpMmuTest::ExpectConsistent(HostMustBe host_must_be) {
               GfnRange{gfn, gfn + FramesPerEntry(level)}));
           ASSERT_EQ(spte.pfn(), PfnOf(gfn, slot->range(), slot->base_pfn()));
           ASSERT_EQ(spte.IsHostWritable(), slot->writable());
+          const Spte limited = spte.WithLimit(mmu_->LimitOf(gfn));
+          ASSERT_EQ(limited.IsMmuWritable() || !spte.IsMmuWritable(), true)
+              << "frame " << gfn.value() << " is granted more than its limit";
+          ASSERT_EQ(limited.IsReadable() || !spte.IsReadable(), true)
+              << "frame " << gfn.value() << " is granted more than its limit";
+          if (host_must_be == HostMustBe::kEqual) {
+            ASSERT_EQ(spte, limited)
+                << "frame " << gfn.value() << " is granted less than its limit";
+          }
           for (uint64_t i = 0; i < FramesPerEntry(level); ++i) {
             const bool first = granted
                                    .insert({gfn.value() + i,

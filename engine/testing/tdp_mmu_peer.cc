@@ -33,8 +33,8 @@ void TdpMmuPeer::InstallLeaf(TdpMmu& mmu, Gfn gfn, PageLevel level, Spte leaf) {
                   "nobody else is here");
         break;
       }
-      TDP_CHECK(mmu.TryLinkTable(mmu.Roots().valid(), last.entry, last.spte,
-                                 first, last.level, cache),
+      TDP_CHECK(mmu.TryLinkTable(mmu.Roots().valid(), last.entry, first,
+                                 last.level, cache),
                 "nobody else is here");
     }
   }
