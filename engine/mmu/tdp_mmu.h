@@ -418,10 +418,7 @@ class TdpMmu {
       Backing& backing, Gfn gfn,
       absl::FunctionRef<void(const AuditFinding&)> report);
 
-  int64_t CountHostCall(int64_t calls = 1) {
-    counters_.Add(MmuCounter::kHostCalls, calls);
-    return calls;
-  }
+  void CountHostCall() { counters_.Add(MmuCounter::kHostCalls, 1); }
 
   // Constant after construction.
   RcuDomain& rcu_;
