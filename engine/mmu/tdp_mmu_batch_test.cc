@@ -156,14 +156,17 @@ TEST_F(ApplyBatchTest, ContentThatIsLostOnTheWayIsLoadedAgain) {
 }
 
 TEST_F(ApplyBatchTest, GivesUpAfterSomeTriesWhileAnotherOwnsAnEntry) {
-  AddSlot(0, 64);
+  FakeBacking& slot = AddSlot(0, 64);
   Start();
   ASSERT_TRUE(MapWritable(0, 64).status.ok());
   {
     TdpMmuPeer::Owner owner(mmu(), Gfn(5));
+    const uint64_t wakes = slot.WakeCount(Gfn(0));
     const BatchOutcome outcome =
         Apply({{.kind = Kind::kZap, .range = Frames(0, 10)}});
     EXPECT_EQ(ReasonOf(outcome.status), ErrorReason::kOperationConflict);
+    EXPECT_GT(slot.WakeCount(Gfn(0)), wakes)
+        << "who met an entry that was frozen for a while looks again";
     EXPECT_EQ(Leaves(PageLevel::k4K), 64);
   }
   EXPECT_TRUE(

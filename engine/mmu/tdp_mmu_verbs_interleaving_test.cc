@@ -395,6 +395,26 @@ TEST_F(TdpMmuVerbsInterleavingTest, ABatchInAHugeLeafAgainstAWrite) {
            .options = kFewEntries});
 }
 
+// What was installed in the old root meanwhile is limited as well.
+TEST_F(TdpMmuVerbsInterleavingTest, ABatchThatLimitsAgainstAFaultAndANewRoot) {
+  const auto invalidate = [](MmuWorld& world) {
+    EXPECT_TRUE(world.mmu().InvalidateRoots().ok());
+  };
+  Explore({.prepare =
+               [](MmuWorld& world) {
+                 world.AddSlot(0, 1);
+                 world.StartScheduled();
+               },
+           .threads = {Batches({{.kind = MmuOperation::Kind::kProtect,
+                                 .range = MmuWorld::Frames(0, 1),
+                                 .access = {.read = true}}}),
+                       Sequence({[](MmuWorld& world) {
+                                   world.mmu().HandleFault(
+                                       {.gfn = Gfn(0), .write = true});
+                                 },
+                                 invalidate})}});
+}
+
 // Whichever comes last stands, and the leaf is as it says.
 TEST_F(TdpMmuVerbsInterleavingTest, TwoLimitsForOneFrame) {
   for (const Access before : {Access{}, Access{.read = true, .write = true}}) {
