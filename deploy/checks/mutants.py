@@ -125,7 +125,7 @@ MUTANTS = [
            "if ((void)chosen, !old.IsWritable()) return",
            "smaller leaves are left alone"),
     Mutant("protect-no-split", MMU + "protect.cc",
-           "return limits_.At(gfn).end < gfn + FramesPerEntry(level);",
+           "return RunAt(gfn).end < gfn + FramesPerEntry(level);",
            "return (void)gfn, (void)level, false;",
            "a leaf that straddles a limit is split"),
     Mutant("protect-keeps-failed-limit", MMU + "protect.cc",

@@ -42,7 +42,7 @@ namespace leaf_changes_internal {
 inline constexpr int kContentionInterval = 64;
 // Entries visited under one hold of mmu_lock, so that it stays short where
 // there is nothing to do.
-inline constexpr int kMaxVisits = 1024;
+inline constexpr int kMaxVisits = 512;
 
 }  // namespace leaf_changes_internal
 

@@ -23,7 +23,7 @@ class LimitVerb {
   explicit LimitVerb(const AccessLimits& limits) : limits_(limits) {}
 
   LeafChange Plan(Spte old, Gfn gfn, PageLevel level) {
-    const Spte target = old.WithLimit(limits_.At(gfn).access);
+    const Spte target = old.WithLimit(RunAt(gfn).access);
     if (target == old && !MustSplit(gfn, level)) return LeafChange::None();
     HostStep step = HostStep::kNone;
     if (old.IsHostMapped() && !target.IsReadable()) {
@@ -34,13 +34,24 @@ class LimitVerb {
     return {target, step};
   }
   bool MustSplit(Gfn gfn, PageLevel level) {
-    return limits_.At(gfn).end < gfn + FramesPerEntry(level);
+    return RunAt(gfn).end < gfn + FramesPerEntry(level);
   }
   void OnSplit(GfnRange) {}
   void OnChanged(GfnRange) {}
 
  private:
+  // The same run holds for many frames.
+  const AccessLimits::Run& RunAt(Gfn gfn) {
+    if (gfn < run_start_ || gfn >= run_.end) {
+      run_start_ = gfn;
+      run_ = limits_.At(gfn);
+    }
+    return run_;
+  }
+
   const AccessLimits& limits_;
+  Gfn run_start_;
+  AccessLimits::Run run_;  // from run_start_ on
 };
 
 class WriteProtectVerb {
