@@ -40,8 +40,8 @@ STAGES = (
           ["//engine/mmu/..."]),
     Stage("model", [DEFAULT_TESTS], ["//engine/mmu:tdp_mmu_model_test"]),
     Stage("vm", [DEFAULT_TESTS],
-          ["//engine/vm:vm_test", "//engine/vm:vm_mmu_changes_test",
-           "//engine/vm:vm_memslot_test"]),
+          ["//engine/vm:vcpu_set_test", "//engine/vm:vm_test",
+           "//engine/vm:vm_mmu_changes_test", "//engine/vm:vm_memslot_test"]),
 )
 TEST_SECONDS = 240
 STAGE_SECONDS = 900  # without the build

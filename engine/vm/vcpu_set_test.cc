@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "engine/memory/memory_test_util.h"
 #include "gtest/gtest.h"
 
 namespace tdp {
@@ -299,6 +300,28 @@ TEST_F(VcpuSetTest, ConsoleKeepsTheLastBytes) {
   const std::string console = vcpus.Describe(0).console;
   EXPECT_EQ(console.size(), 64u << 10);
   EXPECT_EQ(console.substr(console.size() - 4), "aend");
+}
+
+// The thread of a vCPU that has left may still have an event in the queue.
+TEST_F(VcpuSetTest, AFaultOfNobodyIsNotServedAndItsThreadLooksAgain) {
+  AddVcpu({});
+  VcpuSet& vcpus = Start();
+  absl::StatusOr<std::shared_ptr<Memslot>> created = Memslot::Create(
+      {.name = "ram", .range = {Gfn(0), Gfn(4)}, .base_pfn = Pfn(0)});
+  ASSERT_TRUE(created.ok()) << created.status();
+  Memslot& memslot = **created;
+  Runner toucher([&] { *WindowByte(memslot, Gpa(0)) = 'x'; });
+
+  EXPECT_FALSE(vcpus.BeginFault(memslot, NextFault(memslot)));
+  const FaultEvent again = NextFault(memslot);
+  EXPECT_EQ(again.thread, toucher.thread_id());
+
+  const GfnRange frame = {again.gfn, again.gfn + 1};
+  EXPECT_TRUE(memslot.LoadContent(frame).ok());
+  EXPECT_EQ(memslot.Map(frame, HostProtection::kReadWrite).error, 0);
+  memslot.Wake(frame);
+  toucher.Join();
+  vcpus.Stop();
 }
 
 // Parkers, pausers and a stopper at the same time: every Park() sees the vCPU
