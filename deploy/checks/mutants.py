@@ -214,7 +214,8 @@ MUTANTS = [
            "(void)root;",
            "a linked table can be unlinked"),
     Mutant("view-trusts-frozen", MMU + "frame_view.h",
-           "if (!spte.IsFrozen()) [[likely]]", "if (true)",
+           "if (spte.IsPresent() || spte.IsNonPresent()) [[likely]]",
+           "if (true)",
            "a walk that meets FROZEN descends again"),
     Mutant("invalidate-without-lock", MMU + "roots.cc",
            "  MmuWriteGuard lock(mmu_lock_);\n"

@@ -6,6 +6,7 @@
 #ifndef ENGINE_MMU_FRAME_VIEW_H_
 #define ENGINE_MMU_FRAME_VIEW_H_
 
+#include "absl/base/attributes.h"
 #include "engine/base/types.h"
 #include "engine/mmu/leaf_directory.h"
 #include "engine/mmu/root_set.h"
@@ -26,19 +27,18 @@ class FrameView {
  public:
   // REQUIRES: the valid root, read in this read section.
   explicit FrameView(const TdpRoot& root)
-      : directory_(*root.directory), tree_(root.tree()) {}
+      : directory_(*root.directory), root_(root) {}
 
   // The last entry on the path. REQUIRES: in the root's span.
   WalkedEntry Find(Gfn gfn) const {
     if (PageTable* table = directory_.Find(gfn)) [[likely]] {
       const Spte spte = ReadSpte(EntryIn(table, gfn));
-      // FROZEN: the entry changes, or the table was unlinked and another entry
-      // decides.
-      if (!spte.IsFrozen()) [[likely]]
+      // Else FROZEN: the entry changes, or the table was unlinked and another
+      // entry decides.
+      if (spte.IsPresent() || spte.IsNonPresent()) [[likely]]
         return {spte, PageLevel::k4K, gfn};
     }
-    const LastEntry last = FindLastEntry(tree_, gfn);
-    return {last.spte, last.level, AlignDown(gfn, last.level)};
+    return Descend(gfn);
   }
 
   // Brings the entry that Find() will read into the cache, if it is in a leaf
@@ -54,8 +54,14 @@ class FrameView {
     return table->EntryAt(IndexIn(gfn, PageLevel::k4K));
   }
 
+  // Apart, or Find() would keep registers free for it.
+  ABSL_ATTRIBUTE_NOINLINE WalkedEntry Descend(Gfn gfn) const {
+    const LastEntry last = FindLastEntry(root_.tree(), gfn);
+    return {last.spte, last.level, AlignDown(gfn, last.level)};
+  }
+
   const LeafDirectory::View directory_;
-  const TdpTree tree_;
+  const TdpRoot& root_;
 };
 
 }  // namespace tdp

@@ -441,29 +441,31 @@ class TdpMmu {
   Mutex zap_roots_mutex_;
 };
 
+// Inlined, so that what `visit` keeps stays in registers: how many walks wait
+// for memory at a time depends on how few instructions each one is.
 template <typename Visit>
-void TdpMmu::WalkFrames(absl::Span<const uint64_t> gfns, Prefetch prefetch,
-                        Visit&& visit) const {
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void TdpMmu::WalkFrames(
+    absl::Span<const uint64_t> gfns, Prefetch prefetch, Visit&& visit) const {
   // Frames walked in one read section: entering one costs about as much as a
   // walk, and a long one would hold up reclaim.
   constexpr size_t kSectionFrames = 64;
   // How far ahead entries are asked for: as many as the processor can wait for
   // at a time. Those of the next section too, or each would begin by waiting.
   constexpr size_t kPrefetchDistance = 32;
+  const uint64_t* const frames = gfns.data();  // without the span's checks
   for (size_t begin = 0; begin < gfns.size(); begin += kSectionFrames) {
     const size_t end = std::min(begin + kSectionFrames, gfns.size());
     RcuReadGuard rcu(rcu_);
     const FrameView view(Roots().valid());
-    if (prefetch == Prefetch::kNo) {
-      for (size_t i = begin; i < end; ++i) visit(i, view.Find(Gfn(gfns[i])));
-      continue;
-    }
-    for (size_t i = begin; i < end; ++i) {
-      if (i + kPrefetchDistance < gfns.size()) {
-        view.PrefetchEntry(Gfn(gfns[i + kPrefetchDistance]));
+    size_t i = begin;
+    if (prefetch == Prefetch::kYes && gfns.size() > kPrefetchDistance) {
+      const size_t last = std::min(end, gfns.size() - kPrefetchDistance);
+      for (; i < last; ++i) {
+        view.PrefetchEntry(Gfn(frames[i + kPrefetchDistance]));
+        visit(i, view.Find(Gfn(frames[i])));
       }
-      visit(i, view.Find(Gfn(gfns[i])));
     }
+    for (; i < end; ++i) visit(i, view.Find(Gfn(frames[i])));
   }
 }
 

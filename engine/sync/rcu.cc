@@ -4,8 +4,6 @@
 
 #include "engine/sync/held_locks.h"
 
-extern "C" int urcu_memb_has_sys_membarrier;
-
 namespace tdp {
 
 using sync_internal::CheckMayWaitForReaders;
@@ -52,7 +50,7 @@ void RcuDomain::Retire(RcuHead* head, int64_t bytes,
 
 // Runs on liburcu's worker, which liburcu has registered itself.
 void RcuDomain::OnGracePeriod(rcu_head* node) {
-  sync_internal::t_rcu_registered = true;
+  sync_internal::NoteRegisteredRcuThread();
   RcuHead* head = reinterpret_cast<RcuHead*>(node);
   TsanAcquire(head);
   RcuDomain* domain = head->domain_;
@@ -121,6 +119,8 @@ void RcuDomain::OnBarrier(rcu_head* node) {
   domain->changed_.NotifyAll();
 }
 
-bool RcuDomain::UsesMembarrier() { return urcu_memb_has_sys_membarrier != 0; }
+bool RcuDomain::UsesMembarrier() {
+  return sync_internal::LibraryUsesMembarrier();
+}
 
 }  // namespace tdp

@@ -111,15 +111,13 @@ class ABSL_LOCKABLE RcuDomain {
 class ABSL_SCOPED_LOCKABLE RcuReadGuard {
  public:
   explicit RcuReadGuard(RcuDomain& domain) ABSL_SHARED_LOCK_FUNCTION(domain)
-      : domain_(domain) {
-    test_hooks::BeforeStep(TestStep::kReadSectionBegin, &domain);
-    sync_internal::EnsureRcuThread();
-    urcu_memb_read_lock();
-  }
+      : domain_(domain),
+        unfenced_((test_hooks::BeforeStep(TestStep::kReadSectionBegin, &domain),
+                   sync_internal::EnterReadSection())) {}
   ~RcuReadGuard() ABSL_UNLOCK_FUNCTION() {
     test_hooks::BeforeStep(TestStep::kReadSectionEnd, &domain_);
     sync_internal::TsanRelease(&domain_.grace_period_);
-    urcu_memb_read_unlock();
+    sync_internal::LeaveReadSection(unfenced_);
     test_hooks::AfterReadSection();
   }
   RcuReadGuard(const RcuReadGuard&) = delete;
@@ -127,6 +125,7 @@ class ABSL_SCOPED_LOCKABLE RcuReadGuard {
 
  private:
   RcuDomain& domain_;
+  const bool unfenced_;
 };
 
 }  // namespace tdp

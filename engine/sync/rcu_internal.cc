@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "absl/base/internal/raw_logging.h"
+#include "engine/sync/tsan_annotations.h"
 
 namespace tdp::sync_internal {
 namespace {
@@ -12,7 +13,7 @@ pthread_once_t g_exit_key_once = PTHREAD_ONCE_INIT;
 
 void UnregisterRcuThread(void*) {
   urcu_memb_unregister_thread();
-  t_rcu_registered = false;
+  t_rcu_thread = RcuThread::kUnregistered;
 }
 
 void MakeExitKey() {
@@ -24,7 +25,17 @@ void MakeExitKey() {
 
 }  // namespace
 
-constinit thread_local bool t_rcu_registered = false;
+constinit thread_local RcuThread t_rcu_thread = RcuThread::kUnregistered;
+
+void NoteRegisteredRcuThread() {
+#ifdef TDP_TSAN
+  // Inlined, the plain accesses to liburcu's state would be reported as races.
+  t_rcu_thread = RcuThread::kByLibrary;
+#else
+  t_rcu_thread =
+      LibraryUsesMembarrier() ? RcuThread::kUnfenced : RcuThread::kByLibrary;
+#endif
+}
 
 // The key's destructor runs after all C++ thread_local destructors, so that
 // these may still read. A later key's destructor that reads registers the
@@ -32,8 +43,8 @@ constinit thread_local bool t_rcu_registered = false;
 void RegisterRcuThread() {
   pthread_once(&g_exit_key_once, MakeExitKey);
   urcu_memb_register_thread();
-  t_rcu_registered = true;
-  const int error = pthread_setspecific(g_exit_key, &t_rcu_registered);
+  NoteRegisteredRcuThread();
+  const int error = pthread_setspecific(g_exit_key, &t_rcu_thread);
   if (error != 0) {
     ABSL_RAW_LOG(FATAL, "no memory to register with liburcu: error %d", error);
   }

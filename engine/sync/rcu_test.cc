@@ -80,6 +80,31 @@ TEST(RcuTest, MembarrierIsReportedAsTheKernelHasIt) {
   EXPECT_EQ(RcuDomain::UsesMembarrier(), has);
 }
 
+// As on a kernel without membarrier.
+TEST(RcuTest, SectionsOfTheLibraryHoldBackToo) {
+  RcuDomain domain(kNoLimit);
+  std::atomic<int> reclaimed{0};
+  std::atomic<bool> inside{false}, release{false};
+  std::thread reader([&] {
+    ReadOnce(domain);  // registers the thread
+    sync_internal::t_rcu_thread = sync_internal::RcuThread::kByLibrary;
+    RcuReadGuard outer(domain);
+    ReadOnce(domain);
+    inside = true;
+    YieldUntil(release);
+  });
+  YieldUntil(inside);
+  Node* node = new Node{.head = {}, .reclaimed = &reclaimed};
+  domain.Retire(&node->head, 100, ReclaimNode);
+  // Time for a wrong reclaim to happen; a right one cannot.
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(reclaimed, 0);
+  release = true;
+  reader.join();
+  domain.Barrier();
+  EXPECT_EQ(reclaimed, 1);
+}
+
 TEST(RcuTest, RetiredObjectIsReclaimedOnceAndUncounted) {
   RcuDomain domain(kNoLimit);
   std::atomic<int> reclaimed{0};
