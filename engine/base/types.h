@@ -50,6 +50,9 @@ class AddressValue {
 using Gfn = AddressValue<struct GfnTag>;  // guest frame number, gpa >> 12
 using Gpa = AddressValue<struct GpaTag>;  // guest physical address, bytes
 using Hva = AddressValue<struct HvaTag>;  // host virtual address, bytes
+
+// Behind every frame.
+inline constexpr Gfn kMaxGfn{~uint64_t{0}};
 using Pfn = AddressValue<struct PfnTag>;  // frame of a VM's backing memory
 
 constexpr Gfn GfnOf(Gpa gpa) { return Gfn(gpa.value() >> kPageShift); }

@@ -59,7 +59,7 @@ class AccessLimits {
     // Acquire: the list is filled before it is published.
     const List* list = list_.load(std::memory_order_acquire);
     if (list == nullptr) [[likely]]
-      return {kUnlimited, Gfn(~uint64_t{0})};
+      return {kUnlimited, kMaxGfn};
     return Find(*list, gfn);
   }
 

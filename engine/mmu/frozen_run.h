@@ -45,13 +45,13 @@ class FrozenRun {
   }
   SptePtr entry(int i) const { return first_ + i; }
   Spte old_spte(int i) const {
-    return is_new_ ? Spte::NonPresent() : Spte::FromRaw(old_raw_[i]);
+    return is_new_ ? Spte::NonPresent() : Spte::FromRaw(values_[i].old_raw);
   }
-  Spte target(int i) const { return Spte::FromRaw(target_raw_[i]); }
+  Spte target(int i) const { return Spte::FromRaw(values_[i].target_raw); }
   void set_target(int i, Spte target) {
     Count(this->target(i), -1);
     Count(target, 1);
-    target_raw_[i] = target.raw();
+    values_[i].target_raw = target.raw();
   }
   // What the targets, once written, add to the leaves and tables of the level.
   int64_t leaf_delta() const { return leaf_delta_; }
@@ -75,8 +75,8 @@ class FrozenRun {
     }
     Count(old, -1, level);
     Count(target, 1, level);
-    old_raw_[size_] = old.raw();
-    target_raw_[size_] = target.raw();
+    values_[size_].old_raw = old.raw();
+    values_[size_].target_raw = target.raw();
     ++size_;
     return true;
   }
@@ -86,12 +86,13 @@ class FrozenRun {
   // REQUIRES: the run is empty; an RCU read section.
   void FreezeNew(SptePtr entry, Gfn gfn, int count, Spte target);
 
-  // Freezes up to `count` leaves from `entry` on, as long as
-  // `plan(gfn, old, target)` is true, which then gives the target. The run is
-  // empty or ends before `entry`. REQUIRES: an RCU read section.
+  // Freezes up to `count` leaves behind the run, as long as
+  // `plan(gfn, old, target)` is true, which then gives the target. For the
+  // first `like_count` the plan of a leaf holds also for a next one that is
+  // like it but for the frame. REQUIRES: the run is of a leaf, and not empty;
+  // an RCU read section.
   template <typename Plan>
-  void FreezeLeaves(SptePtr entry, Gfn gfn, PageLevel level, int count,
-                    Plan&& plan);
+  void FreezeLeaves(int count, int like_count, Plan&& plan);
 
   // The owner has written every final value.
   void Release() {
@@ -121,8 +122,13 @@ class FrozenRun {
   int table_delta_ = 0;
   bool is_new_ = false;  // by FreezeNew(): no entry was present
   // Left uninitialised: filling it would cost more than most runs.
-  uint64_t old_raw_[kEntriesPerTable];
-  uint64_t target_raw_[kEntriesPerTable];
+  // Together: in two arrays of a page each, a store to the one would look to
+  // the processor like one to the other, and like one to the table.
+  struct Values {
+    uint64_t old_raw;
+    uint64_t target_raw;
+  };
+  Values values_[kEntriesPerTable];
 };
 
 // Both loops write as little as they can between two compare-exchanges: each of
@@ -135,7 +141,7 @@ inline void FrozenRun::FreezeNew(SptePtr entry, Gfn gfn, int count,
     if (!TryWriteSpte(entry + frozen, Spte::NonPresent(), Spte::Frozen())) {
       break;
     }
-    target_raw_[frozen] = target.raw();
+    values_[frozen].target_raw = target.raw();
     target = target.OfNextFrame();
   }
   first_ = entry;
@@ -147,33 +153,33 @@ inline void FrozenRun::FreezeNew(SptePtr entry, Gfn gfn, int count,
 }
 
 template <typename Plan>
-void FrozenRun::FreezeLeaves(SptePtr entry, Gfn gfn, PageLevel level, int count,
-                             Plan&& plan) {
-  assert(!is_new_);
-  assert(size_ == 0 || (gfn == range().end && level == level_));
+void FrozenRun::FreezeLeaves(int count, int like_count, Plan&& plan) {
+  assert(size_ != 0 && !is_new_);
+  const PageLevel level = level_;
   const uint64_t frames = FramesPerEntry(level);
+  const SptePtr first = first_ + size_;
   int size = size_;
-  int leaf_delta = 0;
+  // What the next leaf and its target are if they are like the last ones.
+  uint64_t old_raw = values_[size - 1].old_raw;
+  Spte target = this->target(size - 1);
+  uint64_t target_step = target.IsLeaf(level) ? frames * kPageSize : 0;
+  int gone = 0;
   for (int i = 0; i < count; ++i) {
-    const Spte old = ReadSpte(entry + i);
-    if (!old.IsLeaf(level)) break;
-    Spte target;
-    if (!plan(gfn + static_cast<uint64_t>(i) * frames, old, target) ||
-        !TryWriteSpte(entry + i, old, Spte::Frozen())) {
-      break;
+    const Spte old = ReadSpte(first + i);
+    target = Spte::FromRaw(target.raw() + target_step);
+    if (old.raw() != old_raw + frames * kPageSize || i >= like_count) {
+      if (!old.IsLeaf(level) || !plan(gfn(size), old, target)) break;
+      target_step = target.IsLeaf(level) ? frames * kPageSize : 0;
     }
-    old_raw_[size] = old.raw();
-    target_raw_[size] = target.raw();
-    leaf_delta -= target.IsLeaf(level) ? 0 : 1;
+    if (!TryWriteSpte(first + i, old, Spte::Frozen())) break;
+    old_raw = old.raw();
+    values_[size].old_raw = old_raw;
+    values_[size].target_raw = target.raw();
+    gone += target_step == 0 ? 1 : 0;
     ++size;
   }
-  if (size_ == 0) {
-    first_ = entry;
-    gfn_ = gfn;
-    level_ = level;
-  }
   size_ = size;
-  leaf_delta_ += leaf_delta;
+  leaf_delta_ -= gone;
 }
 
 }  // namespace tdp

@@ -6,6 +6,8 @@
 //   static constexpr bool kSkipsFrozen;      passes by what others change
 //   // What becomes of a leaf, or LeafChange::None(). REQUIRES: RCU.
 //   LeafChange Plan(Spte old, Gfn gfn, PageLevel level);
+//   // Up to where leaves have the same plan if they differ only in the frame.
+//   Gfn PlanEnd(Gfn gfn, PageLevel level);
 //   // Whether a leaf that is to change must be split first. 1G leaves are.
 //   bool MustSplit(Gfn gfn, PageLevel level);
 //   void OnSplit(GfnRange leaf);             before that, told what it covers
@@ -107,13 +109,15 @@ TdpMmu::LeafStep TdpMmu::FreezeLeafRun(const TdpRoot& root, GfnRange range,
         {table_end, range.end, pin->range().end, it.gfn() + max_frames});
     const int count =
         static_cast<int>((end - it.gfn() + frames - 1) / frames) - 1;
-    run.FreezeLeaves(it.entry() + 1, it.gfn() + frames, level, count,
-                     [&](Gfn gfn, Spte old, Spte& target) {
-                       const LeafChange other = verb.Plan(old, gfn, level);
-                       target = other.target;
-                       return other.wanted && other.step == change.step &&
-                              !verb.MustSplit(gfn, level);
-                     });
+    const Gfn plan_end = std::min(end, verb.PlanEnd(it.gfn(), level));
+    // A leaf that reaches beyond is not counted.
+    const int like_count = static_cast<int>((plan_end - it.gfn()) / frames) - 1;
+    run.FreezeLeaves(count, like_count, [&](Gfn gfn, Spte old, Spte& target) {
+      const LeafChange other = verb.Plan(old, gfn, level);
+      target = other.target;
+      return other.wanted && other.step == change.step &&
+             !verb.MustSplit(gfn, level);
+    });
     return LeafStep::kFrozen;
   }
   return LeafStep::kDone;

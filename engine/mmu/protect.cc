@@ -33,6 +33,7 @@ class LimitVerb {
     }
     return {target, step};
   }
+  Gfn PlanEnd(Gfn gfn, PageLevel) { return RunAt(gfn).end; }
   bool MustSplit(Gfn gfn, PageLevel level) {
     return RunAt(gfn).end < gfn + FramesPerEntry(level);
   }
@@ -66,6 +67,9 @@ class WriteProtectVerb {
     if (!chosen || !old.IsWritable()) return LeafChange::None();
     return {old.WithoutWrite(),
             old.IsHostMapped() ? HostStep::kReadOnly : HostStep::kNone};
+  }
+  Gfn PlanEnd(Gfn, PageLevel level) {
+    return level >= min_level_ ? kMaxGfn : split_.end;
   }
   bool MustSplit(Gfn, PageLevel) { return false; }
   void OnSplit(GfnRange leaf) { split_ = leaf; }
