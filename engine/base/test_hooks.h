@@ -2,8 +2,9 @@
 // the threads that take them (engine/testing/interleaving.h), makes steps fail
 // (engine/testing/fault_injector.h) and sees rules broken.
 //
-// Builds with TDPD_TEST_HOOKS (Bazel: --config=hooks) ask the installed object;
-// in all others the functions below are empty and cost nothing.
+// Builds with TDPD_TEST_HOOKS (Bazel: --config=hooks) ask the installed object,
+// and builds with TDPD_LOCK_HOOKS do so at the steps of locks alone, to measure
+// what the others cost. Elsewhere the functions below cost nothing.
 //
 // Thread safety: the functions, from any thread. Objects are installed and
 // removed while no other thread uses the engine.
@@ -78,22 +79,39 @@ namespace test_hooks {
 inline constexpr uint64_t kReclaimedEntry = 0x7ead'7ead'7ead'7000;
 
 #ifdef TDPD_TEST_HOOKS
-
 inline constexpr bool kEnabled = true;
+#else
+inline constexpr bool kEnabled = false;
+#endif
+#ifdef TDPD_LOCK_HOOKS
+inline constexpr bool kSeesLocks = true;
+#else
+inline constexpr bool kSeesLocks = kEnabled;
+#endif
+
 inline constinit std::atomic<TestHooks*> g_installed{nullptr};
 
 inline void Install(TestHooks* hooks) { g_installed.store(hooks); }
-inline TestHooks* Get() { return g_installed.load(std::memory_order_acquire); }
+inline TestHooks* Get() {
+  return kEnabled ? g_installed.load(std::memory_order_acquire) : nullptr;
+}
 
+constexpr bool IsLockStep(TestStep step) {
+  return step == TestStep::kReaderLock || step == TestStep::kReaderUnlock ||
+         step == TestStep::kWriterLock || step == TestStep::kWriterUnlock;
+}
 inline void BeforeStep(TestStep step, const void* where) {
-  if (TestHooks* hooks = Get()) hooks->BeforeStep(step, where);
+  if (!kEnabled && !(kSeesLocks && IsLockStep(step))) return;
+  if (TestHooks* hooks = g_installed.load(std::memory_order_acquire)) {
+    hooks->BeforeStep(step, where);
+  }
 }
 inline bool LosesRace(const void* entry) {
   TestHooks* hooks = Get();
   return hooks != nullptr && hooks->LosesRace(entry);
 }
 inline void CheckEntry(const void* entry, uint64_t raw) {
-  if (raw != kReclaimedEntry) return;
+  if (!kEnabled || raw != kReclaimedEntry) return;
   if (TestHooks* hooks = Get()) hooks->OnReclaimedEntry(entry);
 }
 inline bool ForcesYield() {
@@ -126,25 +144,6 @@ inline bool WaitsForReaders() {
   TestHooks* hooks = Get();
   return hooks != nullptr && hooks->WaitsForReaders();
 }
-
-#else
-
-inline constexpr bool kEnabled = false;
-
-inline void Install(TestHooks*) {}
-inline void BeforeStep(TestStep, const void*) {}
-constexpr bool LosesRace(const void*) { return false; }
-inline void CheckEntry(const void*, uint64_t) {}
-constexpr bool ForcesYield() { return false; }
-constexpr bool ForcesRetry() { return false; }
-constexpr TestAllocation AskAllocation() { return TestAllocation::kAllowed; }
-constexpr bool IsScheduled() { return false; }
-inline void LetOthersRun(TestStep) {}
-constexpr bool TakesRetired(void*, void (*)(void*)) { return false; }
-inline void AfterReadSection() {}
-constexpr bool WaitsForReaders() { return false; }
-
-#endif
 
 }  // namespace test_hooks
 }  // namespace tdp

@@ -56,7 +56,7 @@ int Main(int argc, char** argv) {
   }
 
   facts.emplace_back("commit", commit.empty() ? "unknown" : commit);
-  facts.emplace_back("hooks", test_hooks::kEnabled ? "yes" : "no");
+  facts.emplace_back("lock hooks", test_hooks::kSeesLocks ? "yes" : "no");
   facts.emplace_back("seed", absl::StrCat(options.seed));
   facts.emplace_back("quick", options.quick ? "yes" : "no");
   facts.emplace_back("seconds",

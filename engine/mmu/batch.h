@@ -53,22 +53,23 @@ class TdpMmu::Batch {
     GfnRange range;
     BackingPin pin;
     LeafSource source;
+    size_t first_seen = 0;  // of its frames in seen_
   };
   struct Entry {
     SptePtr location;
     Gfn gfn;
-    PageLevel level;
-    BatchStep step;
+    PageLevel level = PageLevel::k4K;
+    BatchStep step = BatchStep::kNone;
     Spte old;
     Spte target;
-    Backing* backing;
+    Backing* backing = nullptr;
     bool called = false;  // its host call was tried
 
     GfnRange range() const { return {gfn, gfn + FramesPerEntry(level)}; }
   };
   // Frames of a piece in which there was nothing to change.
   struct Gap {
-    const Piece* piece;
+    const Piece* piece = nullptr;
     GfnRange range;
   };
 
@@ -79,8 +80,12 @@ class TdpMmu::Batch {
   bool FreezeParts();
   bool Settle(std::unique_ptr<AccessLimits::List>& limits)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mmu_.limits_.change_mutex());
+  // Null `gaps`: they are settled, and nobody installs meanwhile.
   bool FreezePart(const TdpRoot& root, const Piece& piece, GfnRange part,
                   std::vector<Gap>* gaps);
+  bool FreezeEntry(const Piece& piece, SptePtr location,
+                   const WalkedEntry& entry, GfnRange part,
+                   std::vector<Gap>* gaps);
   static void AddGap(const Piece& piece, GfnRange range,
                      std::vector<Gap>& gaps);
   // Whether the frame was in a leaf of `min_level` or above that was split.
@@ -103,6 +108,9 @@ class TdpMmu::Batch {
   std::vector<Piece> pieces_;
   std::vector<Entry> entries_;
   std::vector<Gap> gaps_;
+  // The 4K entries of the pieces as they were when looked at, by frame: a gap
+  // is settled under the write lock, and what has not changed is passed by.
+  std::vector<uint64_t> seen_;
   int64_t root_id_ = 0;  // the valid root when the first part was frozen
   // Leaves that were split, by first frame and level: for kWriteProtect their
   // parts count as of that level.

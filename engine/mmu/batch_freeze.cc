@@ -15,13 +15,17 @@ absl::Status TdpMmu::Batch::Prepare() {
   gaps_.clear();
   if (absl::Status s = PinPieces(); !s.ok()) return s;
   uint64_t frames = 0;
-  for (const Piece& piece : pieces_) {
+  for (Piece& piece : pieces_) {
     if (absl::Status s = PreparePiece(piece); !s.ok()) return s;
+    piece.first_seen = frames;
     frames += piece.range.size();
   }
-  // So that nothing is allocated under the lock.
-  entries_.reserve(frames);
-  gaps_.reserve(frames);
+  // So that nothing is allocated under the lock, by the host neither.
+  entries_.resize(frames);
+  entries_.clear();
+  gaps_.resize(frames);
+  gaps_.clear();
+  seen_.assign(frames, 0);
   return absl::OkStatus();
 }
 
@@ -151,29 +155,54 @@ bool TdpMmu::Batch::Settle(std::unique_ptr<AccessLimits::List>& limits) {
 
 bool TdpMmu::Batch::FreezePart(const TdpRoot& root, const Piece& piece,
                                GfnRange part, std::vector<Gap>* gaps) {
-  const bool maps = piece.operation->kind == MmuOperation::Kind::kMap;
-  for (TdpIterator it(root.tree(), part); it.valid(); it.Next()) {
-    const Spte spte = it.spte();
-    const PageLevel level = it.level();
-    if (spte.IsFrozen()) return false;
-    if (spte.IsTable(level)) continue;
-    const bool installs = spte.IsNonPresent() && maps;
-    const std::optional<BatchChange> change =
-        spte.IsNonPresent() && !maps ? std::nullopt
-                                     : Plan(piece, spte, it.gfn(), level);
-    if (!change.has_value()) {
-      if (gaps != nullptr) AddGap(piece, it.covered().Intersect(part), *gaps);
+  for (TdpIterator it(root.tree(), part, PageLevel::k2M); it.valid();
+       it.Next()) {
+    if (!it.spte().IsTable(it.level())) {
+      const WalkedEntry entry = {it.spte(), it.level(), it.gfn()};
+      if (!FreezeEntry(piece, it.entry(), entry, part, gaps)) return false;
       continue;
     }
-    // A table went, or a huge leaf came, since the batch was prepared.
-    if ((installs && level > PageLevel::k4K) || level > PageLevel::k2M ||
-        !piece.range.Contains(it.covered()) ||
-        !TryWriteSpte(it.entry(), spte, Spte::Frozen())) {
-      return false;
+    if (it.level() != PageLevel::k2M) continue;
+    // Most of the work under mmu_lock: without the iterator.
+    PageTable* table = TableOf(it.spte());
+    const GfnRange covered = part.Intersect(it.covered());
+    for (Gfn gfn = covered.start; gfn < covered.end; gfn += 1) {
+      const SptePtr location = table->EntryAt(IndexIn(gfn, PageLevel::k4K));
+      const WalkedEntry entry = {ReadSpte(location), PageLevel::k4K, gfn};
+      uint64_t& seen = seen_[piece.first_seen + (gfn - piece.range.start)];
+      if (gaps != nullptr) {
+        seen = entry.spte.raw();
+      } else if (seen == entry.spte.raw()) {
+        continue;
+      }
+      if (!FreezeEntry(piece, location, entry, part, gaps)) return false;
     }
-    entries_.push_back({it.entry(), it.gfn(), level, change->step, spte,
-                        change->target, &*piece.pin});
   }
+  return true;
+}
+
+bool TdpMmu::Batch::FreezeEntry(const Piece& piece, SptePtr location,
+                                const WalkedEntry& entry, GfnRange part,
+                                std::vector<Gap>* gaps) {
+  const auto& [spte, level, gfn] = entry;
+  const GfnRange covered = {gfn, gfn + FramesPerEntry(level)};
+  if (spte.IsFrozen()) return false;
+  const bool maps = piece.operation->kind == MmuOperation::Kind::kMap;
+  const std::optional<BatchChange> change = spte.IsNonPresent() && !maps
+                                                ? std::nullopt
+                                                : Plan(piece, spte, gfn, level);
+  if (!change.has_value()) {
+    if (gaps != nullptr) AddGap(piece, covered.Intersect(part), *gaps);
+    return true;
+  }
+  // A table went, or a huge leaf came, since the batch was prepared.
+  if ((spte.IsNonPresent() && level > PageLevel::k4K) ||
+      level > PageLevel::k2M || !piece.range.Contains(covered) ||
+      !TryWriteSpte(location, spte, Spte::Frozen())) {
+    return false;
+  }
+  entries_.push_back(
+      {location, gfn, level, change->step, spte, change->target, &*piece.pin});
   return true;
 }
 

@@ -46,12 +46,12 @@ class HugeLeafBuilder {
   bool dirty_ = false;
 };
 
-std::optional<Spte> HugeLeafOver(PageTable* table, PageLevel level) {
+bool MayCollapse(PageTable* table, PageLevel level) {
   HugeLeafBuilder builder(level);
   for (int i = 0; i < kEntriesPerTable; ++i) {
-    if (!builder.Add(ReadSpte(table->EntryAt(i)))) return std::nullopt;
+    if (!builder.Add(ReadSpte(table->EntryAt(i)))) return false;
   }
-  return builder.Build();
+  return true;
 }
 
 }  // namespace
@@ -81,18 +81,20 @@ TdpMmu::CollapseStep TdpMmu::CollapseTable(Gfn gfn, PageLevel level) {
     const Spte spte = it.spte();
     table = TableOf(spte);
     directory = root.directory;
-    const std::optional<Spte> huge = HugeLeafOver(table, level);
-    if (!huge.has_value()) return CollapseStep::kNotPossible;
     if ((level == PageLevel::k2M && !directory->MayUnlink(gfn, table)) ||
-        !parent.TryExtend(it.entry(), gfn, level, spte, *huge)) {
+        !parent.TryExtend(it.entry(), gfn, level, spte, Spte::NonPresent())) {
       return CollapseStep::kBusy;
     }
+  }
+  {
     // Nobody reaches the children any more but who did already; such a one may
-    // own a child, and then this thread backs off.
+    // own a child, and then this thread backs off. The table is this thread's,
+    // and needs no mmu_lock.
+    RcuReadGuard rcu(rcu_);
     HugeLeafBuilder builder(level);
     for (int i = 0; i < kEntriesPerTable && whole; ++i) {
       const SptePtr entry = table->EntryAt(i);
-      Spte child = ReadSpte(entry);
+      const Spte child = ReadSpte(entry);
       whole = builder.Add(child) &&
               children.TryExtend(entry,
                                  gfn + static_cast<uint64_t>(i) *
@@ -155,9 +157,13 @@ MmuProgress TdpMmu::CollapseTables(GfnRange range, PageLevel level) {
       for (int visited = 0; it.valid(); it.Next()) {
         if (it.level() == level && it.spte().IsTable(level) &&
             range.Contains(it.covered())) {
-          candidate = it.gfn();
-          progress.next_gfn = it.covered().end;
-          break;
+          visited += kEntriesPerTable;
+          // Before the table is frozen for nothing.
+          if (MayCollapse(TableOf(it.spte()), level)) {
+            candidate = it.gfn();
+            progress.next_gfn = it.covered().end;
+            break;
+          }
         }
         if (++visited >= kMaxVisits && it.next_gfn() > progress.next_gfn) break;
       }

@@ -44,7 +44,7 @@ namespace leaf_changes_internal {
 inline constexpr int kContentionInterval = 64;
 // Entries visited under one hold of mmu_lock, so that it stays short where
 // there is nothing to do.
-inline constexpr int kMaxVisits = 512;
+inline constexpr int kMaxVisits = 256;
 
 }  // namespace leaf_changes_internal
 

@@ -299,8 +299,21 @@ bool TdpMmu::TryFreezeEmptyTable(PageTable* table) {
 bool TdpMmu::HeldByInvalidRoot(const RootSet& roots, GfnRange range) const {
   for (const TdpRoot& root : roots.roots) {
     if (!root.role.invalid) continue;
-    for (TdpIterator it(root.tree(), range); it.valid(); it.Next()) {
+    for (TdpIterator it(root.tree(), range, PageLevel::k2M); it.valid();
+         it.Next()) {
       if (it.spte().IsFrozen() || it.spte().IsLeaf(it.level())) return true;
+      if (it.level() != PageLevel::k2M || !it.spte().IsTable(it.level())) {
+        continue;
+      }
+      // Most of the work, under mmu_lock: without the iterator.
+      PageTable* table = TableOf(it.spte());
+      const GfnRange part = range.Intersect(it.covered());
+      for (Gfn gfn = part.start; gfn < part.end; gfn += 1) {
+        if (!ReadSpte(table->EntryAt(IndexIn(gfn, PageLevel::k4K)))
+                 .IsNonPresent()) {
+          return true;
+        }
+      }
     }
   }
   return false;

@@ -1,0 +1,13 @@
+// liburcu's own functions. Not rcu_internal.h: with it they would be inlined.
+
+#include <urcu/urcu-memb.h>
+
+extern "C" int urcu_memb_has_sys_membarrier;
+
+namespace tdp::sync_internal {
+
+bool LibraryUsesMembarrier() { return urcu_memb_has_sys_membarrier != 0; }
+void EnterReadSectionByLibrary() { urcu_memb_read_lock(); }
+void LeaveReadSectionByLibrary() { urcu_memb_read_unlock(); }
+
+}  // namespace tdp::sync_internal
