@@ -186,7 +186,7 @@ MUTANTS = [
            "} else if (seen == entry.spte.raw()) {", "} else {",
            "what changed in a gap is looked at again"),
     Mutant("plan-has-no-end", MMU + "frozen_run.h",
-           "|| i >= like_count) {", ") {",
+           "|| i >= like_count) {", "|| like_count < 0) {",
            "like leaves have like plans up to where the verb says"),
     Mutant("batch-ignores-new-root", MMU + "batch_freeze.cc",
            "if (!pieces_.empty() && root.id != root_id_) return false;",
