@@ -94,12 +94,9 @@ absl::Status TdpMmu::Batch::PreparePiece(const Piece& piece) {
       }
     }
     if (split.has_value()) {
-      // What takes away does not fail for want of a table.
-      const TableLimit limit =
-          split->level == PageLevel::k1G ||
-                  piece.operation->kind == MmuOperation::Kind::kZap
-              ? TableLimit::kIgnored
-              : TableLimit::kEnforced;
+      const TableLimit limit = split->level == PageLevel::k1G
+                                   ? TableLimit::kIgnored
+                                   : TableLimit::kEnforced;
       const absl::StatusOr<bool> done = mmu_.SplitHugeLeaf(
           *mmu_.GetValidRoot(), split->gfn, split->level, limit);
       if (!done.ok()) return done.status();

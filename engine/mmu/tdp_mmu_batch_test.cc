@@ -44,26 +44,6 @@ TEST_F(ApplyBatchTest, EachOperationDoesWhatItsVerbDoes) {
   EXPECT_TRUE(Audit().empty());
 }
 
-TEST_F(ApplyBatchTest, AtTheTableLimitAZapSplitsAndAProtectIsRefused) {
-  FakeBacking& slot = AddSlot(0, 3 * kBlock, PageLevel::k2M);
-  // The path to leaves of 2M, and one more.
-  Start(PageLevel::k512G, 4 * static_cast<int64_t>(kPageSize));
-  ASSERT_TRUE(MapWritable(0, 3 * kBlock).status.ok());
-  const auto protect = [&](uint64_t start) {
-    return Apply({{.kind = Kind::kProtect,
-                   .range = Frames(start, start + 8),
-                   .access = kRead}});
-  };
-  EXPECT_TRUE(protect(kBlock).status.ok());
-  EXPECT_EQ(ReasonOf(protect(2 * kBlock).status), ErrorReason::kPageTableLimit);
-  EXPECT_EQ(Leaves(PageLevel::k2M), 2);
-  const BatchOutcome zapped =
-      Apply({{.kind = Kind::kZap, .range = Frames(8, 16)}});
-  EXPECT_TRUE(zapped.status.ok()) << zapped.status;
-  EXPECT_TRUE(slot.Grants(Gfn(7), true));
-  EXPECT_FALSE(slot.Grants(Gfn(8), false));
-}
-
 TEST_F(ApplyBatchTest, HugeLeavesThatStraddleAreSplitAndOthersStay) {
   FakeBacking& slot = AddSlot(0, 3 * kBlock, PageLevel::k2M);
   Start();
