@@ -6,17 +6,16 @@
 readonly BENCH=//engine/bench:tdp_bench
 readonly BENCH_SECONDS=1080
 readonly BENCH_HOOK_ROWS=E9
-readonly BENCH_HOOKED=(--config=release --copt=-DTDPD_LOCK_HOOKS
-  --platform_suffix=-release-locks)
+readonly BENCH_HOOKED=--config=lock-hooks
 
 verb_bench() {
   setup_build
   make_scratch
   local plain hooked
   run_bazel build --config=release -- "$BENCH"
-  run_bazel build "${BENCH_HOOKED[@]}" -- "$BENCH"
+  run_bazel build "$BENCH_HOOKED" -- "$BENCH"
   plain="$(built_file "$BENCH" --config=release)"
-  hooked="$(built_file "$BENCH" "${BENCH_HOOKED[@]}")"
+  hooked="$(built_file "$BENCH" "$BENCH_HOOKED")"
   stop_bazel
 
   local deadline=$((SECONDS + BENCH_SECONDS))

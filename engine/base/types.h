@@ -50,10 +50,10 @@ class AddressValue {
 using Gfn = AddressValue<struct GfnTag>;  // guest frame number, gpa >> 12
 using Gpa = AddressValue<struct GpaTag>;  // guest physical address, bytes
 using Hva = AddressValue<struct HvaTag>;  // host virtual address, bytes
-
-// Behind every frame.
-inline constexpr Gfn kMaxGfn{~uint64_t{0}};
 using Pfn = AddressValue<struct PfnTag>;  // frame of a VM's backing memory
+
+// The end of a range without one. No frame is there.
+inline constexpr Gfn kGfnEnd{~uint64_t{0}};
 
 constexpr Gfn GfnOf(Gpa gpa) { return Gfn(gpa.value() >> kPageShift); }
 constexpr Gpa GpaOf(Gfn gfn) { return Gpa(gfn.value() << kPageShift); }

@@ -109,6 +109,7 @@ void RunHoldRows(Harness& harness) {
       {"collapse",
        [&] { must(mmu.CollapseHugePages(all, PageLevel::k2M, never)); }},
       {"split", [&] { must(mmu.SplitHugePages(all, PageLevel::k4K, never)); }},
+      {"grant writes", [&] { vm.MapAll(); }},
       {"batch", [&] { batch(MmuOperation::Kind::kWriteProtect); }},
       {"batch for nothing", [&] { batch(MmuOperation::Kind::kWriteProtect); }},
       {"batch that zaps", [&] { batch(MmuOperation::Kind::kZap); }},

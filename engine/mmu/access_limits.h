@@ -59,7 +59,7 @@ class AccessLimits {
     // Acquire: the list is filled before it is published.
     const List* list = list_.load(std::memory_order_acquire);
     if (list == nullptr) [[likely]]
-      return {kUnlimited, kMaxGfn};
+      return {kUnlimited, kGfnEnd};
     return Find(*list, gfn);
   }
 

@@ -23,7 +23,7 @@ class AgeVerb {
     if (!old.IsAccessed()) return LeafChange::None();
     return {old.WithoutAccessed(), HostStep::kUnmap};
   }
-  Gfn PlanEnd(Gfn, PageLevel) { return kMaxGfn; }
+  Gfn PlanEnd(Gfn, PageLevel) { return kGfnEnd; }
   bool MustSplit(Gfn, PageLevel) { return false; }
   void OnSplit(GfnRange) {}
   void OnChanged(GfnRange run) { on_young_(run.Intersect(range_)); }

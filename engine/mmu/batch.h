@@ -110,6 +110,7 @@ class TdpMmu::Batch {
   std::vector<Gap> gaps_;
   // The 4K entries of the pieces as they were when looked at, by frame: a gap
   // is settled under the write lock, and what has not changed is passed by.
+  // 0, which no entry is: there was no 4K entry.
   std::vector<uint64_t> seen_;
   int64_t root_id_ = 0;  // the valid root when the first part was frozen
   // Leaves that were split, by first frame and level: for kWriteProtect their

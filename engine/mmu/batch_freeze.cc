@@ -163,7 +163,8 @@ bool TdpMmu::Batch::FreezePart(const TdpRoot& root, const Piece& piece,
       continue;
     }
     if (it.level() != PageLevel::k2M) continue;
-    // Most of the work under mmu_lock: without the iterator.
+    // Most of the work under mmu_lock: without the iterator. If the table was
+    // unlinked since, its entries are FROZEN.
     PageTable* table = TableOf(it.spte());
     const GfnRange covered = part.Intersect(it.covered());
     for (Gfn gfn = covered.start; gfn < covered.end; gfn += 1) {

@@ -56,12 +56,13 @@ bool MayCollapse(PageTable* table, PageLevel level) {
 
 }  // namespace
 
-// Collapses the table that the entry of `level` for `gfn` points to.
-TdpMmu::CollapseStep TdpMmu::CollapseTable(Gfn gfn, PageLevel level) {
+// Collapses the table that the entry of `level` for `gfn` points to. False if
+// that is not possible, or others are at work in it.
+bool TdpMmu::CollapseTable(Gfn gfn, PageLevel level) {
   const GfnRange covered = {gfn, gfn + FramesPerEntry(level)};
   PinResult found = backings_.Pin(gfn, PinMode::kMap);
   if (!found.pin || !found.pin->range().Contains(covered)) {
-    return CollapseStep::kNotPossible;
+    return false;
   }
   FrozenRun parent;
   FrozenRun children;
@@ -76,14 +77,14 @@ TdpMmu::CollapseStep TdpMmu::CollapseTable(Gfn gfn, PageLevel level) {
     TdpIterator it(root.tree(), covered, level);
     while (it.valid() && it.level() > level) it.Next();
     if (!it.valid() || !it.spte().IsTable(level)) {
-      return CollapseStep::kNotPossible;
+      return false;
     }
     const Spte spte = it.spte();
     table = TableOf(spte);
     directory = root.directory;
     if ((level == PageLevel::k2M && !directory->MayUnlink(gfn, table)) ||
         !parent.TryExtend(it.entry(), gfn, level, spte, Spte::NonPresent())) {
-      return CollapseStep::kBusy;
+      return false;
     }
   }
   {
@@ -107,7 +108,7 @@ TdpMmu::CollapseStep TdpMmu::CollapseTable(Gfn gfn, PageLevel level) {
     RestoreRun(children);
     RestoreRun(parent);
     found.pin->Wake(covered);
-    return CollapseStep::kBusy;
+    return false;
   }
   // No host call: the host maps what the leaves said, and the huge one says the
   // same. If not all of them were accessed it maps less, which is legal.
@@ -120,7 +121,7 @@ TdpMmu::CollapseStep TdpMmu::CollapseTable(Gfn gfn, PageLevel level) {
   counters_.Add(MmuCounter::kCollapses, 1);
   TDP_TRACE(collapse, gfn.value(), static_cast<int>(level));
   found.pin->Wake(covered);
-  return CollapseStep::kCollapsed;
+  return true;
 }
 
 MmuProgress TdpMmu::CollapseHugePages(GfnRange range, PageLevel max_level,
@@ -171,8 +172,7 @@ MmuProgress TdpMmu::CollapseTables(GfnRange range, PageLevel level) {
         progress.next_gfn = it.valid() ? it.next_gfn() : range.end;
       }
     }
-    if (candidate.has_value() &&
-        CollapseTable(*candidate, level) == CollapseStep::kCollapsed) {
+    if (candidate.has_value() && CollapseTable(*candidate, level)) {
       ++progress.changed_entries;
       progress.changed_frames += static_cast<int64_t>(FramesPerEntry(level));
     }

@@ -305,7 +305,8 @@ bool TdpMmu::HeldByInvalidRoot(const RootSet& roots, GfnRange range) const {
       if (it.level() != PageLevel::k2M || !it.spte().IsTable(it.level())) {
         continue;
       }
-      // Most of the work, under mmu_lock: without the iterator.
+      // Most of the work under mmu_lock: without the iterator. If the table was
+      // unlinked since, its entries are FROZEN, which counts as held.
       PageTable* table = TableOf(it.spte());
       const GfnRange part = range.Intersect(it.covered());
       for (Gfn gfn = part.start; gfn < part.end; gfn += 1) {

@@ -69,7 +69,7 @@ class WriteProtectVerb {
             old.IsHostMapped() ? HostStep::kReadOnly : HostStep::kNone};
   }
   Gfn PlanEnd(Gfn, PageLevel level) {
-    return level >= min_level_ ? kMaxGfn : split_.end;
+    return level >= min_level_ ? kGfnEnd : split_.end;
   }
   bool MustSplit(Gfn, PageLevel) { return false; }
   void OnSplit(GfnRange leaf) { split_ = leaf; }

@@ -25,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -403,8 +404,7 @@ class TdpMmu {
   }
 
   // collapse.cc
-  enum class CollapseStep { kCollapsed, kNotPossible, kBusy };
-  CollapseStep CollapseTable(Gfn gfn, PageLevel level);
+  bool CollapseTable(Gfn gfn, PageLevel level);
   MmuProgress CollapseTables(GfnRange range, PageLevel level);
 
   // Wakes the sleepers of every memslot that overlaps `range`.

@@ -13,7 +13,7 @@ struct ZapVerb {
   LeafChange Plan(Spte, Gfn, PageLevel) {
     return {Spte::NonPresent(), HostStep::kUnmap};
   }
-  Gfn PlanEnd(Gfn, PageLevel) { return kMaxGfn; }
+  Gfn PlanEnd(Gfn, PageLevel) { return kGfnEnd; }
   bool MustSplit(Gfn, PageLevel) { return false; }
   void OnSplit(GfnRange) {}
   void OnChanged(GfnRange) {}

@@ -8,6 +8,8 @@
 // the memory of a table that was unlinked is given back after a grace period
 // and by nothing else. The owner of a FROZEN entry may carry its SptePtr out of
 // one section and into the next: a table with a frozen entry is not retired.
+// The same goes for the table below a frozen parent entry, which only the
+// parent's owner unlinks.
 //
 // Invariants:
 //   Only its owner writes a FROZEN entry. Everybody else waits for another

@@ -201,6 +201,7 @@ class Spte {
   static_assert(kMmuWritable < kSuppressVe);
   // The two non-present values are distinct, and no present entry equals one.
   static_assert(kNonPresentValue != kFrozenValue);
+  static_assert(kNonPresentValue != 0 && kFrozenValue != 0);
   static_assert(((kNonPresentValue | kFrozenValue) & kMmuPresent) == 0);
   static_assert((kFrozenValue & (kRead | kWrite | kExecute | kPfnMask)) == 0);
 

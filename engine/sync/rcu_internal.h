@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "engine/sync/rcu_library.h"
+
 #define _LGPL_SOURCE
 #include <urcu/config.h>
 // The inlined functions leave out the choice between membarrier and fences; see
@@ -35,9 +37,6 @@ extern constinit thread_local RcuThread t_rcu_thread;
 void RegisterRcuThread();
 // For a thread that liburcu has registered itself.
 void NoteRegisteredRcuThread();
-bool LibraryUsesMembarrier();
-void EnterReadSectionByLibrary();
-void LeaveReadSectionByLibrary();
 
 inline void EnsureRcuThread() {
   if (t_rcu_thread == RcuThread::kUnregistered) [[unlikely]]

@@ -1,5 +1,6 @@
-// liburcu's own functions. Not rcu_internal.h: with it they would be inlined.
+#include "engine/sync/rcu_library.h"
 
+// Without _LGPL_SOURCE: nothing is inlined.
 #include <urcu/urcu-memb.h>
 
 extern "C" int urcu_memb_has_sys_membarrier;
