@@ -153,9 +153,7 @@ void RunSharedLineRows(Harness& harness) {
   absl::SleepFor(absl::Milliseconds(50));
 
   TracePair(harness, mmu, "E10", "lines shared and written: a walk", false,
-            [&](uint64_t gfn) {
-              Sink(WalkEach(mmu, {&gfn, 1}));
-            });
+            [&](uint64_t gfn) { Sink(WalkEach(mmu, {&gfn, 1})); });
   vm->Zap(0, vm->frames());
   TracePair(harness, mmu, "E10b",
             "the same: a fault whose table exists, its entry's line aside",

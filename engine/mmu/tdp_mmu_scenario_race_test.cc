@@ -100,7 +100,9 @@ TEST_F(TdpMmuScenarioRaceTest, EveryWriteIsInThisOrTheNextCollectedDirtySet) {
       reported[gfn] = dirty[gfn].exchange(false);
     }
     ASSERT_TRUE(WriteProtect(0, kFrames).status.ok());
-    { std::unique_lock<std::shared_mutex> flush(in_guest); }
+    {
+      std::unique_lock<std::shared_mutex> flush(in_guest);
+    }
     for (uint64_t gfn = 0; gfn < kFrames; ++gfn) {
       const uint64_t now = data[gfn].load();
       ASSERT_TRUE(now == before[gfn] || reported[gfn] || reported_before[gfn] ||

@@ -296,7 +296,9 @@ TEST_P(MmuLockTest, WriterWaitsForMoreReadersThanThereAreSlots) {
 
 TEST_P(MmuLockTest, ThreadsThatEndGiveTheirSlotsBack) {
   MmuLock lock;
-  { MmuReadGuard guard(lock); }
+  {
+    MmuReadGuard guard(lock);
+  }
   const int owned = OwnedReaderSlotsForTest();
   for (int i = 0; i < kReaderSlotCount + 10; ++i) {
     std::thread([&] { MmuReadGuard guard(lock); }).join();
@@ -316,7 +318,9 @@ TEST_P(MmuLockTest, LockMayBeDestroyedByWhoeverHadItLast) {
       written = 1;
     });
     YieldUntil([&] { return inside.load(); });
-    { MmuWriteGuard guard(*lock); }
+    {
+      MmuWriteGuard guard(*lock);
+    }
     delete lock;
     EXPECT_EQ(written, 1);
     reader.join();
