@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
+
+#include "client/lib/bitmap.h"
 
 namespace tdp::client {
 namespace {
@@ -9,22 +12,6 @@ namespace {
 // A bitmap begins at a multiple of this many frames.
 constexpr uint64_t kFramesPerWord = 64;
 constexpr uint64_t kBitsPerByte = 8;
-
-// Whether the bitmap has the bit of its frame `index`, and it is set.
-bool IsSet(const v1::Bitmap& bitmap, uint64_t index) {
-  const uint64_t byte = index / kBitsPerByte;
-  if (byte >= bitmap.bits().size()) return false;
-  return (static_cast<uint8_t>(bitmap.bits()[byte]) >> (index % kBitsPerByte)) &
-         1;
-}
-
-// Frames that the bitmap has bits for.
-uint64_t FrameCount(const v1::Bitmap& bitmap) {
-  const uint64_t room = bitmap.bits().size() * kBitsPerByte;
-  return bitmap.frame_count() < 0
-             ? 0
-             : std::min(room, static_cast<uint64_t>(bitmap.frame_count()));
-}
 
 }  // namespace
 
@@ -50,21 +37,6 @@ void AddAge(const v1::AgeRangeResponse& part, FrameRange range,
           static_cast<char>(1 << index % kBitsPerByte);
     }
   });
-}
-
-void ForEachRun(const v1::Bitmap& bitmap,
-                absl::FunctionRef<void(FrameRange)> run) {
-  const uint64_t count = FrameCount(bitmap);
-  uint64_t index = 0;
-  while (index < count) {
-    if (!IsSet(bitmap, index)) {
-      ++index;
-      continue;
-    }
-    const uint64_t start = index;
-    while (index < count && IsSet(bitmap, index)) ++index;
-    run({bitmap.first_gfn() + start, bitmap.first_gfn() + index});
-  }
 }
 
 }  // namespace tdp::client

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "client/lib/bitmap.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -10,7 +11,6 @@ namespace tdp::client {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 
 v1::Bitmap MakeBitmap(uint64_t first_gfn, int64_t frame_count,
                       const std::string& bits) {
@@ -34,23 +34,6 @@ std::vector<FrameRange> RunsOf(const v1::Bitmap& bitmap) {
   std::vector<FrameRange> runs;
   ForEachRun(bitmap, [&](FrameRange run) { runs.push_back(run); });
   return runs;
-}
-
-TEST(AgeSumTest, RunsCrossBytesAndEndWithTheBitmap) {
-  EXPECT_THAT(
-      RunsOf(MakeBitmap(64, 24, "\x81\x01\xf0")),
-      ElementsAre(FrameRange{64, 65}, FrameRange{71, 73}, FrameRange{84, 88}));
-  EXPECT_THAT(RunsOf(MakeBitmap(0, 16, "\xff\xff")),
-              ElementsAre(FrameRange{0, 16}));
-  EXPECT_THAT(RunsOf(MakeBitmap(0, 8, std::string(1, '\0'))), IsEmpty());
-  EXPECT_THAT(RunsOf(v1::Bitmap()), IsEmpty());
-}
-
-TEST(AgeSumTest, BitsBeyondTheFramesOrFramesBeyondTheBitsAreNone) {
-  EXPECT_THAT(RunsOf(MakeBitmap(0, 3, "\xff")), ElementsAre(FrameRange{0, 3}));
-  EXPECT_THAT(RunsOf(MakeBitmap(0, 100, "\xff")),
-              ElementsAre(FrameRange{0, 8}));
-  EXPECT_THAT(RunsOf(MakeBitmap(0, -1, "\xff")), IsEmpty());
 }
 
 TEST(AgeSumTest, CountsAddUpAndTheLastStopIsKept) {

@@ -195,6 +195,23 @@ absl::Status Client::WatchEvents(
                              on_message);
 }
 
+absl::StatusOr<v1::ListWaitingAccessesResponse> Client::ListWaitingAccesses(
+    const std::string& vm_name) {
+  v1::ListWaitingAccessesRequest request;
+  request.set_vm(vm_name);
+  return connection_->List(*connection_->event,
+                           &v1::EventService::Stub::ListWaitingAccesses,
+                           request, [](v1::ListWaitingAccessesResponse& page) {
+                             return page.mutable_accesses();
+                           });
+}
+
+absl::StatusOr<v1::ResolveAccessResponse> Client::ResolveAccess(
+    const v1::ResolveAccessRequest& request) {
+  return connection_->Unary(*connection_->event,
+                            &v1::EventService::Stub::ResolveAccess, request);
+}
+
 absl::Status Client::ReadGuestMemory(
     const v1::ReadGuestMemoryRequest& request,
     OnMessage<v1::ReadGuestMemoryResponse> on_message) {
@@ -206,6 +223,14 @@ absl::Status Client::ReadGuestMemory(
 absl::StatusOr<v1::WriteGuestMemoryResponse> Client::WriteGuestMemory(
     const std::string& vm_name, uint64_t gpa, std::istream& bytes) {
   return connection_->Write(vm_name, gpa, bytes);
+}
+
+absl::StatusOr<v1::DiscardRangeResponse> Client::DiscardRange(
+    const v1::DiscardRangeRequest& request) {
+  return connection_->SumRange(*connection_->memory,
+                               &v1::GuestMemoryService::Stub::DiscardRange,
+                               request, &v1::DiscardRangeResponse::freed_bytes,
+                               &v1::DiscardRangeResponse::set_freed_bytes);
 }
 
 }  // namespace tdp::client

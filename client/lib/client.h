@@ -20,7 +20,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "client/lib/target.h"
+#include "tdp/v1/dirty_log_service.pb.h"
 #include "tdp/v1/event_service.pb.h"
 #include "tdp/v1/guest_memory_service.pb.h"
 #include "tdp/v1/info_service.pb.h"
@@ -101,16 +103,36 @@ class Client {
   absl::Status WalkRange(const v1::WalkRangeRequest&,
                          OnMessage<v1::WalkRangeResponse>);
 
+  absl::StatusOr<v1::CreateDirtyConsumerResponse> CreateDirtyConsumer(
+      const v1::CreateDirtyConsumerRequest&);
+  absl::StatusOr<v1::ListDirtyConsumersResponse> ListDirtyConsumers(
+      const std::string& vm_name);
+  absl::StatusOr<v1::DeleteDirtyConsumerResponse> DeleteDirtyConsumer(
+      const v1::DeleteDirtyConsumerRequest&);
+  absl::Status ReadDirtyLog(const v1::ReadDirtyLogRequest&,
+                            OnMessage<v1::ReadDirtyLogResponse>);
+  // Clears the bits of each bitmap, which ReadDirtyLog gave; `consumer` is a
+  // name or empty, as in the request.
+  absl::StatusOr<v1::ClearDirtyLogResponse> ClearDirtyLog(
+      const std::string& memslot, const std::string& consumer,
+      absl::Span<const v1::Bitmap> dirty);
+
   absl::StatusOr<v1::GetVmStatsResponse> GetVmStats(
       const v1::GetVmStatsRequest&);
   absl::Status WatchEvents(const v1::WatchEventsRequest&,
                            OnMessage<v1::WatchEventsResponse>);
+  absl::StatusOr<v1::ListWaitingAccessesResponse> ListWaitingAccesses(
+      const std::string& vm_name);
+  absl::StatusOr<v1::ResolveAccessResponse> ResolveAccess(
+      const v1::ResolveAccessRequest&);
 
   absl::Status ReadGuestMemory(const v1::ReadGuestMemoryRequest&,
                                OnMessage<v1::ReadGuestMemoryResponse>);
   // Writes `bytes`, to their end, from `gpa` on.
   absl::StatusOr<v1::WriteGuestMemoryResponse> WriteGuestMemory(
       const std::string& vm_name, uint64_t gpa, std::istream& bytes);
+  absl::StatusOr<v1::DiscardRangeResponse> DiscardRange(
+      const v1::DiscardRangeRequest&);
 
  private:
   class Connection;

@@ -27,14 +27,16 @@ uint64_t EndOfBitmapCall(uint64_t start, uint64_t end) {
 
 absl::StatusOr<v1::MapRangeResponse> Client::MapRange(
     const v1::MapRangeRequest& request) {
-  return connection_->SumRange(&v1::MmuService::Stub::MapRange, request,
+  return connection_->SumRange(*connection_->mmu,
+                               &v1::MmuService::Stub::MapRange, request,
                                &v1::MapRangeResponse::mapped_frame_count,
                                &v1::MapRangeResponse::set_mapped_frame_count);
 }
 
 absl::StatusOr<v1::ZapRangeResponse> Client::ZapRange(
     const v1::ZapRangeRequest& request) {
-  return connection_->SumRange(&v1::MmuService::Stub::ZapRange, request,
+  return connection_->SumRange(*connection_->mmu,
+                               &v1::MmuService::Stub::ZapRange, request,
                                &v1::ZapRangeResponse::zapped_frame_count,
                                &v1::ZapRangeResponse::set_zapped_frame_count);
 }
@@ -42,7 +44,7 @@ absl::StatusOr<v1::ZapRangeResponse> Client::ZapRange(
 absl::StatusOr<v1::ProtectRangeResponse> Client::ProtectRange(
     const v1::ProtectRangeRequest& request) {
   return connection_->SumRange(
-      &v1::MmuService::Stub::ProtectRange, request,
+      *connection_->mmu, &v1::MmuService::Stub::ProtectRange, request,
       &v1::ProtectRangeResponse::changed_spte_count,
       &v1::ProtectRangeResponse::set_changed_spte_count);
 }
@@ -50,14 +52,15 @@ absl::StatusOr<v1::ProtectRangeResponse> Client::ProtectRange(
 absl::StatusOr<v1::WriteProtectRangeResponse> Client::WriteProtectRange(
     const v1::WriteProtectRangeRequest& request) {
   return connection_->SumRange(
-      &v1::MmuService::Stub::WriteProtectRange, request,
+      *connection_->mmu, &v1::MmuService::Stub::WriteProtectRange, request,
       &v1::WriteProtectRangeResponse::changed_spte_count,
       &v1::WriteProtectRangeResponse::set_changed_spte_count);
 }
 
 absl::StatusOr<v1::SplitHugePagesResponse> Client::SplitHugePages(
     const v1::SplitHugePagesRequest& request) {
-  return connection_->SumRange(&v1::MmuService::Stub::SplitHugePages, request,
+  return connection_->SumRange(*connection_->mmu,
+                               &v1::MmuService::Stub::SplitHugePages, request,
                                &v1::SplitHugePagesResponse::split_count,
                                &v1::SplitHugePagesResponse::set_split_count);
 }
@@ -65,7 +68,7 @@ absl::StatusOr<v1::SplitHugePagesResponse> Client::SplitHugePages(
 absl::StatusOr<v1::CollapseHugePagesResponse> Client::CollapseHugePages(
     const v1::CollapseHugePagesRequest& request) {
   return connection_->SumRange(
-      &v1::MmuService::Stub::CollapseHugePages, request,
+      *connection_->mmu, &v1::MmuService::Stub::CollapseHugePages, request,
       &v1::CollapseHugePagesResponse::collapsed_count,
       &v1::CollapseHugePagesResponse::set_collapsed_count);
 }

@@ -13,12 +13,14 @@
 #include <string>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/lib/call_error.h"
 #include "client/lib/client.h"
 #include "client/lib/ranged_call.h"
+#include "tdp/v1/dirty_log_service.grpc.pb.h"
 #include "tdp/v1/event_service.grpc.pb.h"
 #include "tdp/v1/guest_memory_service.grpc.pb.h"
 #include "tdp/v1/info_service.grpc.pb.h"
@@ -42,6 +44,7 @@ class Client::Connection {
         memslot(v1::MemslotService::NewStub(channel)),
         vcpu(v1::VcpuService::NewStub(channel)),
         mmu(v1::MmuService::NewStub(channel)),
+        dirty_log(v1::DirtyLogService::NewStub(channel)),
         stats(v1::StatsService::NewStub(channel)),
         event(v1::EventService::NewStub(channel)),
         memory(v1::GuestMemoryService::NewStub(channel)),
@@ -62,17 +65,18 @@ class Client::Connection {
     return response;
   }
 
-  // Calls a ranged method of MmuService until the end of the range. `count` and
-  // `set_count` access the field of its responses that is summed.
-  template <typename Request, typename Response, typename Count,
+  // Calls a ranged method until the end of the range. `count` and `set_count`
+  // access the field of its responses that is summed.
+  template <typename Stub, typename Request, typename Response, typename Count,
             typename SetCount>
   absl::StatusOr<Response> SumRange(
-      grpc::Status (v1::MmuService::Stub::*method)(grpc::ClientContext*,
-                                                   const Request&, Response*),
+      Stub& stub,
+      grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                   Response*),
       const Request& request, Count count, SetCount set_count) {
     Response sum;
     const absl::Status status = CallUntilEnd(
-        request, [&](const Request& part) { return Unary(*mmu, method, part); },
+        request, [&](const Request& part) { return Unary(stub, method, part); },
         [&](const Response& part) {
           sum.set_next_gfn(part.next_gfn());
           (sum.*set_count)((sum.*count)() + (part.*count)());
@@ -120,6 +124,27 @@ class Client::Connection {
     return status.ok() ? absl::OkStatus() : ToStatus(status);
   }
 
+  // Sends each request that `fill` makes of the one before, until it gives
+  // false.
+  template <typename Stub, typename Request, typename Response>
+  absl::StatusOr<Response> Upload(Stub& stub,
+                                  std::unique_ptr<grpc::ClientWriter<Request>> (
+                                      Stub::*method)(grpc::ClientContext*,
+                                                     Response*),
+                                  absl::FunctionRef<bool(Request&)> fill) {
+    grpc::ClientContext context;
+    SetDeadline(context, timeout_.value_or(absl::InfiniteDuration()));
+    Response response;
+    const auto writer = (stub.*method)(&context, &response);
+    Request request;
+    bool open = true;
+    while (open && fill(request)) open = writer->Write(request);
+    if (open) writer->WritesDone();
+    const grpc::Status status = writer->Finish();
+    if (!status.ok()) return ToStatus(status);
+    return response;
+  }
+
   absl::StatusOr<v1::WriteGuestMemoryResponse> Write(const std::string& vm_name,
                                                      uint64_t gpa,
                                                      std::istream& bytes) {
@@ -156,6 +181,7 @@ class Client::Connection {
   const std::unique_ptr<v1::MemslotService::Stub> memslot;
   const std::unique_ptr<v1::VcpuService::Stub> vcpu;
   const std::unique_ptr<v1::MmuService::Stub> mmu;
+  const std::unique_ptr<v1::DirtyLogService::Stub> dirty_log;
   const std::unique_ptr<v1::StatsService::Stub> stats;
   const std::unique_ptr<v1::EventService::Stub> event;
   const std::unique_ptr<v1::GuestMemoryService::Stub> memory;

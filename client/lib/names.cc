@@ -14,6 +14,11 @@ std::string MemslotName(absl::string_view vm, absl::string_view memslot) {
   return absl::StrCat(VmName(vm), "/memslots/", memslot);
 }
 
+std::string DirtyConsumerName(absl::string_view vm,
+                              absl::string_view consumer) {
+  return absl::StrCat(VmName(vm), "/dirtyConsumers/", consumer);
+}
+
 std::string VcpuName(absl::string_view vm, absl::string_view vcpu) {
   return absl::StrCat(VmName(vm), "/vcpus/", vcpu == "all" ? "-" : vcpu);
 }

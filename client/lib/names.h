@@ -15,6 +15,8 @@ namespace tdp::client {
 std::string VmName(absl::string_view vm);
 // "vms/demo/memslots/ram".
 std::string MemslotName(absl::string_view vm, absl::string_view memslot);
+// "vms/demo/dirtyConsumers/backup".
+std::string DirtyConsumerName(absl::string_view vm, absl::string_view consumer);
 // "vms/demo/vcpus/0"; "all" gives the index "-".
 std::string VcpuName(absl::string_view vm, absl::string_view vcpu);
 

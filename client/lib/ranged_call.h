@@ -1,5 +1,5 @@
-// The loop around the ranged methods of MmuService, which may stop early and
-// are called again until they have handled the whole range.
+// The loop around ranged methods, which may stop early and are called again
+// until they have handled the whole range.
 //
 // Thread safety: free function.
 

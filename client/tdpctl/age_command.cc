@@ -1,32 +1,13 @@
 // tdpctl age: which frames did the guest touch?
 
-#include "absl/strings/str_cat.h"
-#include "client/lib/address.h"
-#include "client/lib/age_sum.h"
-#include "client/lib/table.h"
+#include "absl/types/span.h"
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
 #include "client/tdpctl/range_parameters.h"
+#include "client/tdpctl/run_table.h"
 
 namespace tdp::client {
 namespace {
-
-// Rows that line up with each other.
-constexpr size_t kRowsPerFlush = 1024;
-
-void PrintRuns(const v1::Bitmap& young, std::ostream& out) {
-  Table table({{"YOUNG"}, {"FRAMES", Align::kRight}, {"SIZE", Align::kRight}});
-  bool any = false;
-  ForEachRun(young, [&](FrameRange run) {
-    const uint64_t frames = run.end_gfn - run.start_gfn;
-    if (!any) out << "\n";
-    any = true;
-    table.AddRow({FormatFrameRange(run), absl::StrCat(frames),
-                  FormatSize(frames << kFrameShift)});
-    if (table.pending_row_count() == kRowsPerFlush) table.Flush(out);
-  });
-  if (any) table.Flush(out);
-}
 
 void PrintAge(Session& session, const v1::AgeRangeRequest& request,
               const v1::AgeRangeResponse& found) {
@@ -39,7 +20,9 @@ void PrintAge(Session& session, const v1::AgeRangeRequest& request,
                                         : " young; their Accessed bits are "
                                           "cleared")
                 << "\n";
-  if (request.bitmap()) PrintRuns(found.young(), session.out());
+  if (request.bitmap()) {
+    PrintRuns("YOUNG", absl::MakeConstSpan(&found.young(), 1), session.out());
+  }
 }
 
 absl::Status RunAge(Session& session, const v1::AgeRangeRequest& request) {

@@ -2,16 +2,15 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "client/lib/call_error.h"
 #include "client/lib/client.h"
+#include "client/lib/duration.h"
 #include "client/lib/target.h"
 #include "client/tdpctl/command_set.h"
 #include "client/tdpctl/commands.h"
@@ -32,22 +31,6 @@ struct GlobalOptions {
   bool json = false;
 };
 
-absl::StatusOr<absl::Duration> ParseTimeout(absl::string_view text) {
-  absl::Duration timeout;
-  double seconds = 0;
-  if (absl::SimpleAtod(text, &seconds) && std::isfinite(seconds)) {
-    timeout = absl::Seconds(seconds);
-  } else if (!absl::ParseDuration(text, &timeout)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is no time; write e.g. 10, 500ms, 2m"));
-  }
-  if (!(timeout > absl::ZeroDuration())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is not positive"));
-  }
-  return timeout;
-}
-
 void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
   Target& target = options.target;
   app.add_option("--target", target.address,
@@ -60,7 +43,7 @@ void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
       {.name = "--timeout",
        .description = "Deadline of each call; none for streams unless given",
        .shown_default = "30s"},
-      ParseTimeout,
+      ParsePositiveDuration,
       [&options](absl::Duration timeout) { options.timeout = timeout; });
   app.add_flag("--insecure", target.insecure,
                "No TLS to HOST:PORT; loopback addresses only");
@@ -129,10 +112,13 @@ int RunTdpctl(std::vector<std::string> args, Io io) {
   AddHugePageCommands(commands);
   AddAgeCommand(commands);
   AddBatchCommand(commands);
+  AddDirtyCommands(commands);
+  AddDiscardCommand(commands);
   AddWalkCommand(commands);
   AddAuditCommand(commands);
   AddStatsCommand(commands);
   AddEventsCommand(commands);
+  AddWaitingCommands(commands);
   AddMemoryCommands(commands);
   try {
     std::reverse(args.begin(), args.end());  // as CLI11 wants them

@@ -6,7 +6,12 @@ namespace tdp::client {
 
 CommandSet::Group CommandSet::AddGroup(const std::string& name,
                                        const std::string& description) {
-  CLI::App* group = root_.add_subcommand(name, description);
+  return AddGroup(root(), name, description);
+}
+
+CommandSet::Group CommandSet::AddGroup(Group parent, const std::string& name,
+                                       const std::string& description) {
+  CLI::App* group = parent.app_->add_subcommand(name, description);
   group->require_subcommand(1);
   return Group(group);
 }

@@ -45,6 +45,8 @@ class CommandSet {
 
   Group root() { return Group(&root_); }
   Group AddGroup(const std::string& name, const std::string& description);
+  Group AddGroup(Group parent, const std::string& name,
+                 const std::string& description);
 
   template <typename Args>
   Command<Args> Add(Group group, const std::string& name,

@@ -17,10 +17,13 @@ void AddProtectCommands(CommandSet& commands);
 void AddHugePageCommands(CommandSet& commands);
 void AddAgeCommand(CommandSet& commands);
 void AddBatchCommand(CommandSet& commands);
+void AddDirtyCommands(CommandSet& commands);
+void AddDiscardCommand(CommandSet& commands);
 void AddWalkCommand(CommandSet& commands);
 void AddAuditCommand(CommandSet& commands);
 void AddStatsCommand(CommandSet& commands);
 void AddEventsCommand(CommandSet& commands);
+void AddWaitingCommands(CommandSet& commands);
 void AddMemoryCommands(CommandSet& commands);
 
 }  // namespace tdp::client

@@ -5,7 +5,6 @@
 #include <limits>
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "client/lib/call_error.h"
 #include "client/lib/event_text.h"
@@ -21,15 +20,6 @@ struct EventsArgs {
   v1::WatchEventsRequest request;
   int64_t count = std::numeric_limits<int64_t>::max();
 };
-
-absl::StatusOr<int64_t> ParseCount(absl::string_view text) {
-  int64_t count = 0;
-  if (!absl::SimpleAtoi(text, &count) || count < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is no number above 0"));
-  }
-  return count;
-}
 
 void PrintEvent(const v1::Event& event, std::ostream& out) {
   const std::string sequence = absl::StrCat(event.sequence());

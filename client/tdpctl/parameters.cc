@@ -99,4 +99,13 @@ template absl::StatusOr<int32_t> ParseInteger(absl::string_view);
 template absl::StatusOr<int64_t> ParseInteger(absl::string_view);
 template absl::StatusOr<uint64_t> ParseInteger(absl::string_view);
 
+absl::StatusOr<int64_t> ParseCount(absl::string_view text) {
+  int64_t count = 0;
+  if (!absl::SimpleAtoi(text, &count) || count < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is no number above 0"));
+  }
+  return count;
+}
+
 }  // namespace tdp::client

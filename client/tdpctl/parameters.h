@@ -10,6 +10,7 @@
 #ifndef CLIENT_TDPCTL_PARAMETERS_H_
 #define CLIENT_TDPCTL_PARAMETERS_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
@@ -104,6 +105,8 @@ class Parameters {
 // Decimal numbers; T is int32_t, int64_t or uint64_t.
 template <typename T>
 absl::StatusOr<T> ParseInteger(absl::string_view text);
+// A decimal number above 0: how often, how many.
+absl::StatusOr<int64_t> ParseCount(absl::string_view text);
 
 }  // namespace tdp::client
 

@@ -220,6 +220,52 @@ TEST_F(TdpctlTest, UpdatingASlotNamesEveryFieldThatIsGiven) {
                 })pb")));
 }
 
+TEST_F(TdpctlTest, TheDirtyLogOfASlotIsSetUpAndShown) {
+  server_.create_memslot.Return(Proto<v1::CreateMemslotResponse>(R"pb(
+    memslot {
+      name: "vms/demo/memslots/ram"
+      frame_count: 1
+      dirty_log_enabled: true
+      dirty_mode: DIRTY_MODE_HARVEST
+      dirty_log_initially_set: true
+    })pb"));
+  EXPECT_THAT(
+      Run({"slot", "create", "demo", "ram", "--base=0", "--size=4K",
+           "--dirty-log", "--dirty-initially-set", "--dirty-mode=harvest"}),
+      HasSubstr("  dirty-log:harvest,dirty-initially-set  -\n"));
+  EXPECT_THAT(server_.create_memslot.requests(), ElementsAre(EqualsProto(R"pb(
+                parent: "vms/demo"
+                memslot_id: "ram"
+                memslot {
+                  frame_count: 1
+                  dirty_log_enabled: true
+                  dirty_mode: DIRTY_MODE_HARVEST
+                  dirty_log_initially_set: true
+                })pb")));
+}
+
+TEST_F(TdpctlTest, TheDirtyLogOfASlotIsSwitched) {
+  server_.update_memslot.Return(Proto<v1::UpdateMemslotResponse>(R"pb(
+    memslot { dirty_log_enabled: true dirty_mode: DIRTY_MODE_WRITE_PROTECT }
+  )pb"));
+  EXPECT_THAT(Run({"slot", "update", "demo", "ram", "--dirty-log=on",
+                   "--dirty-initially-set=off"}),
+              HasSubstr("  dirty-log:write-protect  -\n"));
+  Run({"slot", "update", "demo", "ram", "--dirty-log=off"});
+  EXPECT_THAT(
+      server_.update_memslot.requests(),
+      ElementsAre(
+          EqualsProto(R"pb(
+            memslot { name: "vms/demo/memslots/ram" dirty_log_enabled: true }
+            update_mask {
+              paths: "dirty_log_enabled"
+              paths: "dirty_log_initially_set"
+            })pb"),
+          EqualsProto(R"pb(memslot { name: "vms/demo/memslots/ram" }
+                           update_mask { paths: "dirty_log_enabled" }
+          )pb")));
+}
+
 TEST_F(TdpctlTest, UpdatingNothingOfASlotIsRefusedBeforeAnyCall) {
   for (const char* option : {"--json", "--etag=7"}) {
     const Outcome outcome = RunAny({"slot", "update", "demo", "ram", option});

@@ -39,10 +39,23 @@ Table SlotTable() {
                 {"SOURCE"}});
 }
 
+// "dirty-log", and how writes are noticed.
+std::string DirtyLogText(const v1::Memslot& slot) {
+  switch (slot.dirty_mode()) {
+    case v1::DIRTY_MODE_WRITE_PROTECT:
+      return "dirty-log:write-protect";
+    case v1::DIRTY_MODE_HARVEST:
+      return "dirty-log:harvest";
+    default:
+      return "dirty-log";
+  }
+}
+
 std::string FlagsText(const v1::Memslot& slot) {
-  std::vector<const char*> flags;
+  std::vector<std::string> flags;
   if (slot.read_only()) flags.push_back("read-only");
-  if (slot.dirty_log_enabled()) flags.push_back("dirty-log");
+  if (slot.dirty_log_enabled()) flags.push_back(DirtyLogText(slot));
+  if (slot.dirty_log_initially_set()) flags.push_back("dirty-initially-set");
   return absl::StrJoin(flags, ",");
 }
 
@@ -185,6 +198,21 @@ void AddCreate(CommandSet& commands, CommandSet::Group group) {
   AddFaultPolicy(parameters, [=](v1::FaultPolicy policy) {
     slot->set_fault_policy(policy);
   });
+  parameters.AddFlag(
+      {.name = "--dirty-log",
+       .description = "Record the guest's writes from the start"},
+      [=] { slot->set_dirty_log_enabled(true); });
+  parameters.AddFlag({.name = "--dirty-initially-set",
+                      .description = "Report every frame as dirty once when "
+                                     "the dirty log is switched on"},
+                     [=] { slot->set_dirty_log_initially_set(true); });
+  parameters.AddChoice<v1::DirtyMode>(
+      {.name = "--dirty-mode",
+       .description = "How the dirty log notices writes; the daemon chooses "
+                      "unless given"},
+      {{"write-protect", v1::DIRTY_MODE_WRITE_PROTECT},
+       {"harvest", v1::DIRTY_MODE_HARVEST}},
+      [=](v1::DirtyMode mode) { slot->set_dirty_mode(mode); });
   parameters.AddChoice<v1::PageLevel>(
       {.name = "--host-page",
        .description = "Size of the host pages that hold the memory"},
@@ -226,13 +254,24 @@ void AddUpdate(CommandSet& commands, CommandSet::Group group) {
                    name_field("base_gfn");
                    slot->set_base_gfn(gfn);
                  });
-  parameters.AddChoice<bool>(
-      {.name = "--read-only",
-       .description = "Guest writes wait until this is off"},
-      {{"on", true}, {"off", false}}, [=](bool on) {
-        name_field("read_only");
-        slot->set_read_only(on);
-      });
+  const auto add_switch = [&](const char* name, const char* description,
+                              const char* field,
+                              void (v1::Memslot::*set)(bool)) {
+    parameters.AddChoice<bool>({.name = name, .description = description},
+                               {{"on", true}, {"off", false}}, [=](bool on) {
+                                 name_field(field);
+                                 (slot->*set)(on);
+                               });
+  };
+  add_switch("--read-only", "Guest writes wait until this is off", "read_only",
+             &v1::Memslot::set_read_only);
+  add_switch("--dirty-log", "Record the guest's writes", "dirty_log_enabled",
+             &v1::Memslot::set_dirty_log_enabled);
+  add_switch("--dirty-initially-set",
+             "Report every frame as dirty once when the dirty log is switched "
+             "on",
+             "dirty_log_initially_set",
+             &v1::Memslot::set_dirty_log_initially_set);
   AddFaultPolicy(parameters, [=](v1::FaultPolicy policy) {
     name_field("fault_policy");
     slot->set_fault_policy(policy);

@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "tdp/v1/dirty_log_service.pb.h"
 #include "tdp/v1/event_service.pb.h"
 #include "tdp/v1/guest_memory_service.pb.h"
 #include "tdp/v1/info_service.pb.h"
@@ -145,15 +146,29 @@ class FakeServer {
   FakeUnary<v1::ApplyBatchRequest, v1::ApplyBatchResponse> apply_batch;
   FakeUnary<v1::WalkGfnRequest, v1::WalkGfnResponse> walk_gfn;
   FakeUnary<v1::AuditRangeRequest, v1::AuditRangeResponse> audit_range;
+  FakeUnary<v1::CreateDirtyConsumerRequest, v1::CreateDirtyConsumerResponse>
+      create_dirty_consumer;
+  FakeUnary<v1::ListDirtyConsumersRequest, v1::ListDirtyConsumersResponse>
+      list_dirty_consumers;
+  FakeUnary<v1::DeleteDirtyConsumerRequest, v1::DeleteDirtyConsumerResponse>
+      delete_dirty_consumer;
+  FakeStream<v1::ReadDirtyLogRequest, v1::ReadDirtyLogResponse> read_dirty_log;
+  // The request is all messages of the stream.
+  FakeUnary<std::vector<v1::ClearDirtyLogRequest>, v1::ClearDirtyLogResponse>
+      clear_dirty_log;
   FakeUnary<v1::GetVmStatsRequest, v1::GetVmStatsResponse> get_vm_stats;
   FakeStream<v1::WalkRangeRequest, v1::WalkRangeResponse> walk_range;
   FakeStream<v1::WatchEventsRequest, v1::WatchEventsResponse> watch_events;
+  FakeUnary<v1::ListWaitingAccessesRequest, v1::ListWaitingAccessesResponse>
+      list_waiting_accesses;
+  FakeUnary<v1::ResolveAccessRequest, v1::ResolveAccessResponse> resolve_access;
   FakeStream<v1::ReadGuestMemoryRequest, v1::ReadGuestMemoryResponse>
       read_memory;
   // The request is all messages of the stream.
   FakeUnary<std::vector<v1::WriteGuestMemoryRequest>,
             v1::WriteGuestMemoryResponse>
       write_memory;
+  FakeUnary<v1::DiscardRangeRequest, v1::DiscardRangeResponse> discard_range;
 
  private:
   class Server;
