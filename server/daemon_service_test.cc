@@ -17,7 +17,7 @@
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "server/daemon_fixture.h"
-#include "tdp/v1/dirty_log_service.pb.h"
+#include "tdp/v1/dirty_log_service.grpc.pb.h"
 #include "tdp/v1/event_service.grpc.pb.h"
 #include "tdp/v1/mmu_service.pb.h"
 #include "tdp/v1/stats_service.pb.h"
@@ -227,11 +227,54 @@ TEST_F(DaemonServiceTest, AnswersEveryMethodOfTheApi) {
   }
   EXPECT_EQ(count, 48);
   EXPECT_EQ(not_implemented,
-            std::set<std::string>(
-                {"ClearDirtyLog", "CreateDirtyConsumer", "DeleteDirtyConsumer",
-                 "DiscardRange", "EstimateWorkingSet", "ListDirtyConsumers",
-                 "ListWaitingAccesses", "ReadDirtyLog", "ResolveAccess",
-                 "StreamOperations", "WatchVmStats", "WatchWorkingSet"}));
+            std::set<std::string>({"EstimateWorkingSet", "StreamOperations",
+                                   "WatchVmStats", "WatchWorkingSet"}));
+}
+
+TEST_F(DaemonServiceTest, StreamsADirtyLogAndTakesItsBitsBack) {
+  Serve();
+  grpc::ClientContext write_context;
+  v1::WriteGuestMemoryResponse written;
+  const auto writes = OpenWrite(&write_context, &written);
+  v1::UpdateMemslotRequest update;
+  update.mutable_memslot()->set_name("vms/a/memslots/ram");
+  update.mutable_memslot()->set_dirty_log_enabled(true);
+  update.mutable_update_mask()->add_paths("dirty_log_enabled");
+  v1::UpdateMemslotResponse updated;
+  grpc::ClientContext update_context;
+  ASSERT_TRUE(v1::MemslotService::NewStub(channel_)
+                  ->UpdateMemslot(&update_context, update, &updated)
+                  .ok());
+  v1::WriteGuestMemoryRequest chunk;
+  chunk.set_data("y");
+  ASSERT_TRUE(writes->Write(chunk));
+  writes->WritesDone();
+  ASSERT_TRUE(writes->Finish().ok());
+
+  const auto log = v1::DirtyLogService::NewStub(channel_);
+  v1::ReadDirtyLogRequest read;
+  read.set_memslot("vms/a/memslots/ram");
+  grpc::ClientContext read_context;
+  const auto reader = log->ReadDirtyLog(&read_context, read);
+  v1::ReadDirtyLogResponse bits;
+  ASSERT_TRUE(reader->Read(&bits));
+  EXPECT_EQ(bits.dirty_frame_count(), 1);
+  EXPECT_EQ(bits.dirty().bits(), "\x01");
+  v1::ReadDirtyLogResponse no_more;
+  EXPECT_FALSE(reader->Read(&no_more));
+  EXPECT_TRUE(reader->Finish().ok());
+
+  v1::ClearDirtyLogRequest clear;
+  clear.set_memslot("vms/a/memslots/ram");
+  *clear.mutable_dirty() = bits.dirty();
+  v1::ClearDirtyLogResponse cleared;
+  grpc::ClientContext clear_context;
+  const auto clears = log->ClearDirtyLog(&clear_context, &cleared);
+  EXPECT_TRUE(clears->Write(clear));
+  EXPECT_TRUE(clears->Write(clear));
+  clears->WritesDone();
+  EXPECT_TRUE(clears->Finish().ok());
+  EXPECT_EQ(cleared.cleared_frame_count(), 1) << "the second time it was clear";
 }
 
 TEST_F(DaemonServiceTest, RefusesAMessageOverFourMebibytesWithASentence) {

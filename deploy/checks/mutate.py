@@ -40,7 +40,8 @@ STAGES = (
           ["//engine/mmu/..."]),
     Stage("model", [DEFAULT_TESTS], ["//engine/mmu:tdp_mmu_model_test"]),
     Stage("vm", [DEFAULT_TESTS],
-          ["//engine/vm:vcpu_set_test", "//engine/vm:vm_test",
+          ["//engine/vm:vcpu_set_test", "//engine/vm:vm_dirty_log_test",
+           "//engine/vm:vm_test",
            "//engine/vm:vm_mmu_changes_test", "//engine/vm:vm_memslot_test"]),
 )
 TEST_SECONDS = 240

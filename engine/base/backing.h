@@ -51,6 +51,10 @@ class Backing {
   virtual Pfn base_pfn() const = 0;
   // The memslot allows writes. Constant while pinned.
   virtual bool writable() const = 0;
+  // The dirty log is on: writing is granted frame by frame, by the fault that
+  // writes. May change at any time; who switches it on write-protects the range
+  // afterwards.
+  virtual bool tracks_writes() const = 0;
   // Largest leaf that a guest fault may install.
   virtual PageLevel max_fault_level() const = 0;
 
@@ -70,6 +74,9 @@ class Backing {
   virtual HostCallResult Unmap(GfnRange run) = 0;
   // Changes the protection of mapped frames; leaves unmapped ones unmapped.
   virtual HostCallResult Protect(GfnRange run, HostProtection protection) = 0;
+  // A guest's write to the frame was granted. Called after the final value of
+  // its entry and before Wake().
+  virtual void NoteWritten(Gfn gfn) = 0;
   // Lets every thread that sleeps in a fault on the run look again.
   virtual void Wake(GfnRange run) = 0;
 

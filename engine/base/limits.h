@@ -26,6 +26,9 @@ inline constexpr int64_t kMaxWalkFrames = 65536;
 inline constexpr int64_t kMaxAgeBitmapFrames = int64_t{1} << 21;
 inline constexpr int64_t kMaxBatchOperations = 256;
 inline constexpr int64_t kMaxBatchFrames = int64_t{1} << 14;
+// One message of a dirty log: 64 KiB of bits.
+inline constexpr int64_t kDirtyChunkFrames = int64_t{1} << 19;
+inline constexpr int64_t kMaxDirtyConsumers = 16;
 // Ranges of one VM on which ProtectRange() and ApplyBatch() limit the access.
 inline constexpr int64_t kMaxProtectedRanges = 4096;
 inline constexpr int64_t kMaxWriteChunkBytes = int64_t{1} << 20;

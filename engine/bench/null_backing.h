@@ -42,6 +42,7 @@ class NullBacking final : public Backing {
   GfnRange range() const override { return range_; }
   Pfn base_pfn() const override { return base_pfn_; }
   bool writable() const override { return true; }
+  bool tracks_writes() const override { return false; }
   PageLevel max_fault_level() const override { return max_fault_level_; }
   absl::Status LoadContent(GfnRange) override { return absl::OkStatus(); }
   HostCallResult Map(GfnRange run, HostProtection) override {
@@ -56,6 +57,7 @@ class NullBacking final : public Backing {
     ++ThreadHostCalls().protect;
     return {.done_frames = run.size()};
   }
+  void NoteWritten(Gfn) override {}
   void Wake(GfnRange) override { ++ThreadHostCalls().wake; }
   absl::Status Inspect(GfnRange run, absl::Span<HostFrame> frames) override;
 

@@ -1,99 +1,11 @@
 #include "engine/memory/content_map.h"
 
-#include <sys/mman.h>
-
-#include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "engine/base/errors.h"
-
 namespace tdp {
-namespace {
-
-constexpr uint64_t kWordBits = 64;
-
-// The bits of one word that stand for the frames of [first, end).
-uint64_t MaskOf(uint64_t first, uint64_t end) {
-  const uint64_t low = first % kWordBits;
-  const uint64_t bits = std::min(end - first, kWordBits - low);
-  const uint64_t ones =
-      bits == kWordBits ? ~uint64_t{0} : (uint64_t{1} << bits) - 1;
-  return ones << low;
-}
-
-// The bits of `bits` that follow each other from that of `first` on.
-uint64_t PrefixOf(uint64_t bits, uint64_t first) {
-  const uint64_t low = first % kWordBits;
-  const int length = std::countr_one(bits >> low);
-  if (length == 0) return 0;
-  return bits & MaskOf(first, first + static_cast<uint64_t>(length));
-}
-
-// Calls visit(word index, mask) for each word that [first, end) touches, until
-// it returns false.
-template <typename Visit>
-void ForEachWord(uint64_t first, uint64_t end, Visit visit) {
-  while (first < end) {
-    const uint64_t mask = MaskOf(first, end);
-    if (!visit(first / kWordBits, mask)) return;
-    first += static_cast<uint64_t>(std::popcount(mask));
-  }
-}
-
-}  // namespace
-
-absl::StatusOr<LazyBitmap> LazyBitmap::Create(uint64_t bit_count) {
-  const uint64_t bytes = (bit_count + kWordBits - 1) / kWordBits * 8;
-  void* start = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (start == MAP_FAILED) {
-    return MakeError(ErrorReason::kHostMemoryExhausted,
-                     absl::StrCat("the host has no room for ", bytes,
-                                  " bytes of bookkeeping (", strerror(errno),
-                                  "); choose a smaller frame_count or delete "
-                                  "memslots"),
-                     {{"sizeBytes", absl::StrCat(bytes)}});
-  }
-  return LazyBitmap(static_cast<std::atomic<uint64_t>*>(start), bytes);
-}
-
-LazyBitmap::LazyBitmap(LazyBitmap&& other) noexcept
-    : words_(std::exchange(other.words_, nullptr)), bytes_(other.bytes_) {}
-
-LazyBitmap::~LazyBitmap() {
-  if (words_ != nullptr) munmap(words_, bytes_);
-}
-
-void LazyBitmap::Set(uint64_t first, uint64_t end) const {
-  ForEachWord(first, end, [&](uint64_t index, uint64_t mask) {
-    word(index).fetch_or(mask, std::memory_order_release);
-    return true;
-  });
-}
-
-void LazyBitmap::Clear(uint64_t first, uint64_t end) const {
-  ForEachWord(first, end, [&](uint64_t index, uint64_t mask) {
-    word(index).fetch_and(~mask, std::memory_order_release);
-    return true;
-  });
-}
-
-uint64_t LazyBitmap::Prefix(uint64_t first, uint64_t end, bool* value) const {
-  uint64_t count = 0;
-  ForEachWord(first, end, [&](uint64_t index, uint64_t mask) {
-    const uint64_t bits = word(index).load(std::memory_order_acquire);
-    if (count == 0) *value = (bits >> (first % kWordBits) & 1) != 0;
-    const uint64_t same =
-        PrefixOf((*value ? bits : ~bits) & mask, first + count);
-    count += static_cast<uint64_t>(std::popcount(same));
-    return same == mask;
-  });
-  return count;
-}
+using lazy_bitmap_internal::ForEachWord;
+using lazy_bitmap_internal::PrefixOf;
 
 absl::StatusOr<std::unique_ptr<ContentMap>> ContentMap::Create(
     uint64_t frame_count) {
@@ -157,8 +69,9 @@ void ContentMap::Finish(uint64_t first, uint64_t end, State state) {
 }
 
 bool ContentMap::IsClaimed(uint64_t frame) const {
-  return (claimed_.word(frame / kWordBits).load() >> (frame % kWordBits) & 1) !=
-         0;
+  return (claimed_.word(frame / LazyBitmap::kWordBits).load() >>
+              (frame % LazyBitmap::kWordBits) &
+          1) != 0;
 }
 
 void ContentMap::ClearClaim(uint64_t word, uint64_t mask) {

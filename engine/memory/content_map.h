@@ -21,38 +21,10 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "engine/memory/lazy_bitmap.h"
 #include "engine/sync/mutex.h"
 
 namespace tdp {
-
-// A bit for each frame, all of them 0 at first. Takes memory where it is
-// touched. What was written before a bit changed is visible to who sees the
-// change.
-class LazyBitmap {
- public:
-  // HOST_MEMORY_EXHAUSTED if there is no address space.
-  static absl::StatusOr<LazyBitmap> Create(uint64_t bit_count);
-  LazyBitmap(LazyBitmap&& other) noexcept;
-  LazyBitmap& operator=(LazyBitmap&& other) = delete;
-  ~LazyBitmap();
-
-  // Both change bits [first, end).
-  void Set(uint64_t first, uint64_t end) const;
-  void Clear(uint64_t first, uint64_t end) const;
-  // Length of the prefix of [first, end) whose bits are all as the first one,
-  // which is returned in `value`. REQUIRES: first < end.
-  uint64_t Prefix(uint64_t first, uint64_t end, bool* value) const;
-
-  // Bits 64 * index to 64 * index + 63.
-  std::atomic<uint64_t>& word(uint64_t index) const { return words_[index]; }
-
- private:
-  LazyBitmap(std::atomic<uint64_t>* words, uint64_t bytes)
-      : words_(words), bytes_(bytes) {}
-
-  std::atomic<uint64_t>* words_;
-  uint64_t bytes_;
-};
 
 class ContentMap {
  public:

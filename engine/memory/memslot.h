@@ -39,6 +39,7 @@
 #include "engine/base/backing.h"
 #include "engine/base/types.h"
 #include "engine/memory/content_map.h"
+#include "engine/memory/dirty_log.h"
 #include "engine/memory/file_source.h"
 #include "engine/memory/guest_memory.h"
 #include "engine/memory/host_calls.h"
@@ -97,6 +98,7 @@ class Memslot final : public Backing {
   GfnRange range() const override;
   Pfn base_pfn() const override;
   bool writable() const override;
+  bool tracks_writes() const override { return dirty_log_.tracks(); }
   PageLevel max_fault_level() const override { return max_fault_level_; }
   absl::Status LoadContent(GfnRange run) override;
   HostCallResult Map(GfnRange run, HostProtection protection) override;
@@ -106,6 +108,7 @@ class Memslot final : public Backing {
   // On failure, part of the run may have the new protection. Who granted
   // writing and failed zaps the run.
   HostCallResult Protect(GfnRange run, HostProtection protection) override;
+  void NoteWritten(Gfn gfn) override;
   void Wake(GfnRange run) override;
   absl::Status Inspect(GfnRange run, absl::Span<HostFrame> frames) override;
 
@@ -115,13 +118,14 @@ class Memslot final : public Backing {
   // be loaded with.
   absl::Status ReadBytes(Gpa gpa, absl::Span<char> bytes);
   // Loads a frame that is written in part. If it fails, the first
-  // `*written_bytes` are in memory.
+  // `*written_bytes` are in memory. What was written is in the dirty log.
   absl::Status WriteBytes(Gpa gpa, absl::Span<const char> bytes,
                           uint64_t* written_bytes);
   // Gives the memory back; the frames read as zero from now on, whatever the
   // source holds. REQUIRES: zapped; who maps meanwhile gets EFAULT from Map()
   // and loads again.
-  absl::Status DiscardContent(GfnRange run);
+  // Adds what the host freed to `*freed_frames`.
+  absl::Status DiscardContent(GfnRange run, int64_t* freed_frames);
 
   // Faults.
   //
@@ -147,6 +151,10 @@ class Memslot final : public Backing {
   void CloseForMap() { map_pins_.CloseAndDrain(); }
   void ReopenForMap() { map_pins_.Reopen(); }
   bool closed_for_map() const { return map_pins_.closed(); }
+
+  // Which frames were written. The frames of a discard count: their bytes have
+  // changed.
+  DirtyLog& dirty_log() { return dirty_log_; }
 
   // REQUIRES: closed for map, no entry of the memslot in any table.
   void set_read_only(bool read_only);
@@ -221,6 +229,7 @@ class Memslot final : public Backing {
   std::atomic<uint64_t> base_pfn_;
   std::atomic<bool> read_only_;
   std::atomic<bool> faults_wait_{false};
+  DirtyLog dirty_log_;
 
   PinCount map_pins_;
   PinCount unmap_pins_;

@@ -166,6 +166,7 @@ absl::Status Memslot::WriteBytes(Gpa gpa, absl::Span<const char> bytes,
     const absl::Status status =
         WriteClaimed(offset, bytes.first(size), piece.state);
     if (!status.ok()) return status;
+    dirty_log_.Mark(first, ((offset + size - 1) >> kPageShift) + 1);
     offset += size;
     *written_bytes += size;
     bytes.remove_prefix(size);
@@ -202,7 +203,7 @@ absl::Status Memslot::WriteClaimed(uint64_t offset,
   return HostMemoryError(first, error);
 }
 
-absl::Status Memslot::DiscardContent(GfnRange run) {
+absl::Status Memslot::DiscardContent(GfnRange run, int64_t* freed_frames) {
   const absl::Status run_status = CheckRun(run);
   if (!run_status.ok()) return run_status;
   uint64_t first = IndexOf(run.start);
@@ -220,8 +221,10 @@ absl::Status Memslot::DiscardContent(GfnRange run) {
         content_->Finish(first, end, State::kReady);
         return HostCallError("fallocate(FALLOC_FL_PUNCH_HOLE)", error);
       }
+      *freed_frames += static_cast<int64_t>(piece.count);
     }
     content_->Finish(first, end, State::kMissing);
+    dirty_log_.Mark(first, end);
     first = end;
   }
   return absl::OkStatus();

@@ -67,6 +67,7 @@ class MemslotContentTest : public testing::Test {
   }
 
   TempDir dir_;
+  int64_t freed_frames_ = 0;
   FakeHostCalls calls_;
 };
 
@@ -262,7 +263,8 @@ TEST_F(MemslotContentTest, DiscardedFramesAreZeroWhateverTheSourceHolds) {
   const auto memslot = Make(4, PatternFrames(4));
   ASSERT_TRUE(memslot->LoadContent(Run(0, 2)).ok());
   // One that is loaded, one that is not.
-  ASSERT_TRUE(memslot->DiscardContent(Run(1, 2)).ok());
+  ASSERT_TRUE(memslot->DiscardContent(Run(1, 2), &freed_frames_).ok());
+  EXPECT_EQ(freed_frames_, 1);
   EXPECT_EQ(*memslot->AllocatedBytes(), int64_t{kPageSize});
   const std::string expected = std::string(kPageSize, 'a') +
                                std::string(2 * kPageSize, '\0') +
@@ -283,7 +285,8 @@ TEST_F(MemslotContentTest, AFailedDiscardKeepsTheContent) {
     *error = EPERM;
     return mode != 0;
   };
-  EXPECT_FALSE(memslot->DiscardContent(Run(0, 2)).ok());
+  EXPECT_FALSE(memslot->DiscardContent(Run(0, 2), &freed_frames_).ok());
+  EXPECT_EQ(freed_frames_, 0);
   EXPECT_EQ(Read(*memslot, kStart, 2 * kPageSize), PatternFrames(2));
 }
 
@@ -355,7 +358,7 @@ TEST_F(MemslotContentTest, DiscardsAndMapsNeverMeetHalfWay) {
   std::atomic<bool> stop{false};
   Runner discarder([&] {
     for (uint64_t i = 0; !stop.load(); ++i) {
-      EXPECT_TRUE(memslot->DiscardContent(Run(i % 8, 1)).ok());
+      EXPECT_TRUE(memslot->DiscardContent(Run(i % 8, 1), &freed_frames_).ok());
     }
   });
   Runner writer([&] {

@@ -125,6 +125,12 @@ int Memslot::SetProtection(Hva start, uint64_t bytes,
       [&] { return calls_->WriteProtect(userfaultfd_, start, bytes, mode); });
 }
 
+void Memslot::NoteWritten(Gfn gfn) {
+  if (!dirty_log_.tracks()) return;
+  const uint64_t frame = IndexOf(gfn);
+  dirty_log_.Mark(frame, frame + 1);
+}
+
 void Memslot::Wake(GfnRange run) {
   // It can only fail for a range that nobody can sleep in.
   userfaultfd_.Wake(HvaOf(run.start), run.size() << kPageShift);

@@ -193,7 +193,8 @@ TEST_F(MemslotHostTest, MappingStopsAtTheFirstFrameWithoutAPage) {
 
 TEST_F(MemslotHostTest, ADiscardedFrameHasToBeLoadedAgain) {
   Load(Run(0, 4));
-  ASSERT_TRUE(memslot_->DiscardContent(Run(1, 1)).ok());
+  int64_t freed_frames = 0;
+  ASSERT_TRUE(memslot_->DiscardContent(Run(1, 1), &freed_frames).ok());
   HostCallResult result = memslot_->Map(Run(0, 4), HostProtection::kReadWrite);
   EXPECT_EQ(result.done_frames, 1u);
   EXPECT_EQ(result.error, EFAULT);

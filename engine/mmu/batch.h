@@ -53,6 +53,7 @@ class TdpMmu::Batch {
     GfnRange range;
     BackingPin pin;
     LeafSource source;
+    bool tracks_writes = false;
     size_t first_seen = 0;  // of its frames in seen_
   };
   struct Entry {

@@ -49,7 +49,9 @@ absl::Status TdpMmu::Batch::PinPieces() {
       const GfnRange piece =
           GfnRange{gfn, range.end}.Intersect(found.pin->range());
       const LeafSource source(*found.pin);
-      pieces_.push_back({&operation, piece, std::move(found.pin), source});
+      const bool tracks_writes = found.pin->tracks_writes();
+      pieces_.push_back(
+          {&operation, piece, std::move(found.pin), source, tracks_writes});
       gfn = piece.end;
     }
   }
@@ -145,6 +147,10 @@ bool TdpMmu::Batch::Settle(std::unique_ptr<AccessLimits::List>& limits) {
   RcuReadGuard rcu(mmu_.rcu_);
   const TdpRoot& root = mmu_.Roots().valid();
   if (!pieces_.empty() && root.id != root_id_) return false;
+  // Whoever has switched a dirty log on finds the entries FROZEN, or is seen.
+  for (const Piece& piece : pieces_) {
+    if (piece.pin->tracks_writes() != piece.tracks_writes) return false;
+  }
   for (const Gap& gap : gaps_) {
     if (!FreezePart(root, *gap.piece, gap.range, nullptr)) return false;
   }
@@ -253,12 +259,14 @@ std::optional<BatchChange> TdpMmu::Batch::Plan(const Piece& piece, Spte old,
       break;
   }
   const Access limit = mmu_.limits_.At(gfn).access;
-  const bool write = operation.write && piece.source.writable && limit.write;
+  const bool write = operation.write && piece.source.writable && limit.write &&
+                     !piece.tracks_writes;
   const MapIntent intent = {.max_level = PageLevel::k4K,
                             .needed = {.read = true, .write = write},
                             .make_writable = write,
                             .for_fault = false,
                             .may_install = true,
+                            .frame_by_frame = false,
                             .sequence = {}};
   if (!old.IsPresent() && !mmu_.MayInstall(intent, limit)) return std::nullopt;
   const MapPlan plan = PlanFor(old, gfn, level, piece.source, intent, limit);

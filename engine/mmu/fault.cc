@@ -49,7 +49,8 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
 
   const GfnRange frame = {fault.gfn, fault.gfn + 1};
   GfnRange want = frame;
-  if (backing.max_fault_level() >= PageLevel::k2M) {
+  const bool tracks = backing.tracks_writes();
+  if (backing.max_fault_level() >= PageLevel::k2M && !tracks) {
     const Gfn block = AlignDown(fault.gfn, PageLevel::k2M);
     const GfnRange whole = {block, block + FramesPerEntry(PageLevel::k2M)};
     if (backing.range().Contains(whole)) want = whole;
@@ -57,9 +58,10 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
   const MapIntent intent = {
       .max_level = want == frame ? PageLevel::k4K : PageLevel::k2M,
       .needed = {.read = true, .write = fault.write},
-      .make_writable = backing.writable(),
+      .make_writable = backing.writable() && (fault.write || !tracks),
       .for_fault = true,
       .may_install = fault.may_install,
+      .frame_by_frame = tracks,
       .sequence = sequence};
   PageTableCache cache(pool_);
   for (int content_retries = 0;;) {
@@ -168,9 +170,11 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
     if (roots.HasInvalid() || table == nullptr || !Allows(limit, needed)) {
       return std::nullopt;
     }
+    const bool make_writable =
+        backing.writable() && (fault.write || !backing.tracks_writes());
     run.FreezeNew(table->EntryAt(IndexIn(gfn, PageLevel::k4K)), gfn, 1,
                   NewLeaf(LeafSource(backing), gfn, PageLevel::k4K,
-                          backing.writable(), limit));
+                          make_writable, limit));
     if (run.empty()) return std::nullopt;
     stale = sequence_.Changed(gfn, sequence);
   }
@@ -189,6 +193,7 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
     return std::nullopt;
   }
   CommitTargets(run);
+  if (fault.write) backing.NoteWritten(gfn);
   CountFault(FaultResult::kFixed);
   backing.Wake(frame);
   return FaultResult::kFixed;
@@ -223,6 +228,16 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
       return slow;
     }
   }
+  // Looked at by the owner: whoever has switched the dirty log on finds the
+  // entry FROZEN, or is seen here.
+  const bool grants_huge =
+      run.level() > PageLevel::k4K && fault.write && !old.IsWritable();
+  if (grants_huge && backing.tracks_writes()) {
+    const GfnRange leaf = run.range();
+    RestoreRun(run);
+    backing.Wake(leaf);
+    return slow;
+  }
   const GfnRange range = run.range();
   const HostProtection protection = HostProtectionOf(run.target(0));
   CountHostCall();
@@ -255,7 +270,9 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
       spurious ? FaultResult::kSpurious
                : (old.IsAccessed() ? FaultResult::kWriteProtected
                                    : FaultResult::kFixed);
+  const bool written = fault.write && run.target(0).IsWritable();
   CommitTargets(run);
+  if (written) backing.NoteWritten(fault.gfn);
   if (host.error == 0) CountFault(result);
   backing.Wake(range);
   if (host.error == 0) return {result, absl::OkStatus()};

@@ -24,7 +24,7 @@
 namespace tdp {
 
 // What makes the final values of a run true on the host.
-enum class HostStep { kNone, kUnmap, kReadOnly };
+enum class HostStep { kNone, kUnmap, kReadOnly, kReadWrite };
 
 class FrozenRun {
  public:

@@ -96,7 +96,10 @@ TdpMmu::MapStep TdpMmu::FreezeForMap(const TdpRoot& root,
         const Gfn end = gfn + FramesPerEntry(level);
         return {StepResult::kNothingToDo, std::min(end, want.end)};
       }
-      if (level > PageLevel::k2M) return {StepResult::kNeedsSplit, want.start};
+      const bool grants = plan.target.IsWritable() && !spte.IsWritable();
+      if (level > PageLevel::k2M || (intent.frame_by_frame && grants)) {
+        return {StepResult::kNeedsSplit, want.start};
+      }
       if (!run.TryExtend(entry, gfn, level, spte, plan.target)) {
         return {StepResult::kLostRace, want.start};
       }
@@ -253,7 +256,11 @@ TdpMmu::MapStep TdpMmu::CommitMap(Backing& backing, const MapIntent& intent,
     }
     if (maps && !rest_granted) new_entries = done;
   }
+  // A run of more is not made while writes are tracked.
+  const bool written = intent.for_fault && intent.needed.write &&
+                       range.size() == 1 && run.target(0).IsWritable();
   CommitTargets(run);
+  if (written) backing.NoteWritten(range.start);
   if (replaced != nullptr) pool_.Retire(replaced);
   if (intent.for_fault && host.error == 0) {
     CountFault(maps ? FaultResult::kFixed : FaultResult::kWriteProtected);
@@ -350,12 +357,17 @@ absl::Status TdpMmu::CheckBacked(GfnRange range) {
 
 absl::Status TdpMmu::MapPiece(Backing& backing, GfnRange want, MapIntent intent,
                               PageTableCache& cache, int64_t* mapped_frames) {
+  const bool write = intent.needed.write;
   int content_retries = 0;
   bool content_ready = false;
   FrozenBackoff backoff;
   while (want.start < want.end) {
     if (!content_ready) {
       intent.sequence = sequence_.Read(want.start);
+      // What is mapped is not written yet.
+      intent.frame_by_frame = backing.tracks_writes();
+      intent.make_writable = write && !intent.frame_by_frame;
+      intent.needed.write = intent.make_writable;
       if (absl::Status s = backing.LoadContent(want); !s.ok()) return s;
       content_ready = true;
     }
@@ -422,6 +434,7 @@ MmuProgress TdpMmu::MapRange(GfnRange range, const MapOptions& options,
                               .make_writable = write,
                               .for_fault = false,
                               .may_install = true,
+                              .frame_by_frame = false,
                               .sequence = {}};
     const GfnRange piece = FirstEntryOf(
         GfnRange{progress.next_gfn, range.end}.Intersect(found.pin->range()),

@@ -80,7 +80,81 @@ class WriteProtectVerb {
   GfnRange split_;  // its parts count as the leaf that they were
 };
 
+// Write-protects the leaves that hold one of some frames.
+class WriteProtectFramesVerb {
+ public:
+  static constexpr bool kLockless = false;
+  static constexpr bool kSkipsFrozen = false;
+
+  WriteProtectFramesVerb(Gfn first, absl::Span<const uint64_t> bits)
+      : first_(first), bits_(bits) {}
+
+  LeafChange Plan(Spte old, Gfn gfn, PageLevel level) {
+    if (!old.IsWritable() || !HasAny({gfn, gfn + FramesPerEntry(level)})) {
+      return LeafChange::None();
+    }
+    return {old.WithoutWrite(),
+            old.IsHostMapped() ? HostStep::kReadOnly : HostStep::kNone};
+  }
+  Gfn PlanEnd(Gfn gfn, PageLevel) { return gfn; }
+  bool MustSplit(Gfn, PageLevel) { return false; }
+  void OnSplit(GfnRange) {}
+  void OnChanged(GfnRange) {}
+
+ private:
+  static constexpr uint64_t kWordBits = 64;
+
+  bool HasAny(GfnRange frames) const {
+    const GfnRange range =
+        frames.Intersect({first_, first_ + bits_.size() * kWordBits});
+    for (Gfn gfn = range.start; gfn < range.end;) {
+      const uint64_t index = gfn - first_;
+      const uint64_t low = index % kWordBits;
+      const uint64_t count = std::min(range.end - gfn, kWordBits - low);
+      const uint64_t word = bits_[index / kWordBits] >> low;
+      if (count == kWordBits ? word != 0
+                             : (word & ((uint64_t{1} << count) - 1)) != 0) {
+        return true;
+      }
+      gfn += count;
+    }
+    return false;
+  }
+
+  const Gfn first_;
+  const absl::Span<const uint64_t> bits_;
+};
+
+// Gives back at once what the next write would be granted.
+struct GrantWritesVerb {
+  static constexpr bool kLockless = false;
+  static constexpr bool kSkipsFrozen = false;
+
+  LeafChange Plan(Spte old, Gfn, PageLevel) {
+    if (old.IsWritable() || !old.IsMmuWritable() || !old.IsHostMapped()) {
+      return LeafChange::None();
+    }
+    return {old.WithWrite(), HostStep::kReadWrite};
+  }
+  Gfn PlanEnd(Gfn, PageLevel) { return kGfnEnd; }
+  bool MustSplit(Gfn, PageLevel) { return false; }
+  void OnSplit(GfnRange) {}
+  void OnChanged(GfnRange) {}
+};
+
 }  // namespace
+
+MmuProgress TdpMmu::WriteProtectFrames(Gfn first,
+                                       absl::Span<const uint64_t> bits,
+                                       StopCheck stop) {
+  WriteProtectFramesVerb verb(first, bits);
+  return ChangeLeavesInAllRoots({first, first + bits.size() * 64}, verb, stop);
+}
+
+MmuProgress TdpMmu::GrantWrites(GfnRange range, StopCheck stop) {
+  GrantWritesVerb verb;
+  return ChangeLeavesInAllRoots(range, verb, stop);
+}
 
 MmuProgress TdpMmu::ProtectRange(GfnRange range, Access limit, StopCheck stop) {
   MmuProgress progress{.next_gfn = range.start};

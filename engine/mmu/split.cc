@@ -79,6 +79,17 @@ absl::Status TdpMmu::SplitFirst(const TdpRoot& root, Gfn gfn, PageLevel level) {
       .status();
 }
 
+absl::Status TdpMmu::SplitInValidRoot(Gfn gfn) {
+  const RootRef root = GetValidRoot();
+  PageLevel level;
+  {
+    RcuReadGuard rcu(rcu_);
+    level = FindLastEntry(root->tree(), gfn).level;
+  }
+  if (level == PageLevel::k4K) return absl::OkStatus();
+  return SplitFirst(*root, gfn, level);
+}
+
 MmuProgress TdpMmu::SplitHugePages(GfnRange range, PageLevel target_level,
                                    StopCheck stop) {
   range = range.Intersect(span());

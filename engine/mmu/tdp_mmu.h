@@ -99,6 +99,12 @@ class TdpMmu {
   // granted.
   MmuProgress WriteProtectRange(GfnRange range, PageLevel min_level,
                                 StopCheck stop);
+  // The same for the leaves that hold a frame whose bit is set: bit i of word j
+  // stands for frame `first` + 64 * j + i.
+  MmuProgress WriteProtectFrames(Gfn first, absl::Span<const uint64_t> bits,
+                                 StopCheck stop);
+  // Undoes both at once, where the next write would.
+  MmuProgress GrantWrites(GfnRange range, StopCheck stop);
 
   // Replaces the leaves above `target_level` that overlap `range`. Every frame
   // stays mapped, with the same access, at every instant.
@@ -195,10 +201,11 @@ class TdpMmu {
   // What a fault, or a MapRange, asks of the frames of one Backing.
   struct MapIntent {
     PageLevel max_level;
-    Access needed;       // nothing to do where the entry permits this
-    bool make_writable;  // new leaves get W
-    bool for_fault;      // count what was done as a fault
-    bool may_install;    // map frames whose entry is not present
+    Access needed;        // nothing to do where the entry permits this
+    bool make_writable;   // new leaves get W
+    bool for_fault;       // count what was done as a fault
+    bool may_install;     // map frames whose entry is not present
+    bool frame_by_frame;  // no huge leaf is granted writing
     ChangeSequence::Snapshot sequence;
   };
   // What the leaves of one Backing are made of; constant while it is pinned.
@@ -399,9 +406,7 @@ class TdpMmu {
                                      PageLevel level, TableLimit limit);
   absl::Status SplitFirst(const TdpRoot& root, Gfn gfn, PageLevel level);
   // REQUIRES: StepResult::kNeedsSplit.
-  absl::Status SplitInValidRoot(Gfn gfn) {
-    return SplitFirst(*GetValidRoot(), gfn, PageLevel::k1G);
-  }
+  absl::Status SplitInValidRoot(Gfn gfn);
 
   // collapse.cc
   bool CollapseTable(Gfn gfn, PageLevel level);

@@ -45,6 +45,7 @@ class EmptyBacking final : public Backing, public BackingTable {
   GfnRange range() const override { return {Gfn(0), Gfn(kFrames)}; }
   Pfn base_pfn() const override { return Pfn(FramesPerEntry(PageLevel::k1G)); }
   bool writable() const override { return true; }
+  bool tracks_writes() const override { return false; }
   PageLevel max_fault_level() const override { return PageLevel::k4K; }
   absl::Status LoadContent(GfnRange) override { return absl::OkStatus(); }
   HostCallResult Map(GfnRange run, HostProtection) override {
@@ -56,6 +57,7 @@ class EmptyBacking final : public Backing, public BackingTable {
   HostCallResult Protect(GfnRange run, HostProtection) override {
     return {.done_frames = run.size()};
   }
+  void NoteWritten(Gfn) override {}
   void Wake(GfnRange) override {}
   absl::Status Inspect(GfnRange, absl::Span<HostFrame>) override {
     return absl::OkStatus();

@@ -33,7 +33,8 @@ MmuProgress TdpMmu::ZapLeaves(const TdpRoot& root, GfnRange range,
 }
 
 // Makes the host call of a run and writes the final values. After a failure
-// they are the old ones: the host then maps what they say or less.
+// they are the old ones: the host then maps what they say or less. Where it may
+// map more, it maps nothing, or the entries say so.
 HostCallResult TdpMmu::MakeLeavesTrue(Backing& backing, FrozenRun& run) {
   HostCallResult host = {run.range().size(), 0};
   switch (run.host_step()) {
@@ -47,6 +48,18 @@ HostCallResult TdpMmu::MakeLeavesTrue(Backing& backing, FrozenRun& run) {
       CountHostCall();
       host = backing.Protect(run.range(), HostProtection::kReadOnly);
       break;
+    case HostStep::kReadWrite:
+      CountHostCall();
+      host = backing.Protect(run.range(), HostProtection::kReadWrite);
+      if (host.error == 0) break;
+      CountHostCall();
+      if (backing.Unmap(run.range()).error == 0) {
+        for (int i = 0; i < run.size(); ++i) {
+          run.set_target(i, Spte::NonPresent());
+        }
+      }
+      CommitTargets(run);
+      return host;
   }
   if (host.error == 0) {
     CommitTargets(run);

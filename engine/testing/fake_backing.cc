@@ -139,6 +139,19 @@ HostCallResult FakeBacking::Protect(GfnRange run, HostProtection protection) {
   });
 }
 
+void FakeBacking::NoteWritten(Gfn gfn) {
+  if (!tracks_writes()) return;
+  MutexLock lock(written_mutex_);
+  written_.insert(gfn.value());
+}
+
+std::vector<Gfn> FakeBacking::TakeWritten() {
+  MutexLock lock(written_mutex_);
+  const std::vector<Gfn> written(written_.begin(), written_.end());
+  written_.clear();
+  return written;
+}
+
 void FakeBacking::Wake(GfnRange run) {
   assert(range().Contains(run));
   for (Gfn gfn = run.start; gfn < run.end; gfn += 1) {

@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,7 @@ class FakeBacking final : public Backing {
   GfnRange range() const override { return options_.range; }
   Pfn base_pfn() const override { return base_pfn_; }
   bool writable() const override { return options_.writable; }
+  bool tracks_writes() const override { return tracks_writes_.load(); }
   PageLevel max_fault_level() const override {
     return options_.max_fault_level;
   }
@@ -101,6 +103,7 @@ class FakeBacking final : public Backing {
   HostCallResult Map(GfnRange run, HostProtection protection) override;
   HostCallResult Unmap(GfnRange run) override;
   HostCallResult Protect(GfnRange run, HostProtection protection) override;
+  void NoteWritten(Gfn gfn) override;
   void Wake(GfnRange run) override;
   absl::Status Inspect(GfnRange run, absl::Span<HostFrame> frames) override;
 
@@ -118,6 +121,10 @@ class FakeBacking final : public Backing {
 
   // Sleepers.
   uint64_t WakeCount(Gfn gfn) const;
+  // The dirty log, with one consumer.
+  void set_tracks_writes(bool tracks) { tracks_writes_.store(tracks); }
+  // Frames written since the last call, in ascending order.
+  std::vector<Gfn> TakeWritten();
   // Waits until a frame is woken again after `seen`, a former WakeCount().
   [[nodiscard]] bool WaitForWake(Gfn gfn, uint64_t seen,
                                  absl::Duration timeout);
@@ -157,6 +164,10 @@ class FakeBacking final : public Backing {
   const Pfn base_pfn_;
   const std::unique_ptr<Frame[]> frames_;
   std::optional<std::pair<Gfn, absl::Status>> bad_content_;
+
+  std::atomic<bool> tracks_writes_{false};
+  Mutex written_mutex_;
+  std::set<uint64_t> written_ ABSL_GUARDED_BY(written_mutex_);
 
   PinCount map_pins_;
   PinCount unmap_pins_;

@@ -379,6 +379,31 @@ void VcpuSet::Release(absl::FunctionRef<bool(const WaitingAccess&)> filter) {
   changed_.NotifyAll();
 }
 
+bool VcpuSet::Release(int64_t access_id) {
+  bool found = false;
+  Release([&](const WaitingAccess& access) {
+    if (access.access_id != access_id) return false;
+    found = true;
+    return true;
+  });
+  return found;
+}
+
+std::vector<WaitingAccess> VcpuSet::ListWaiting() const {
+  std::vector<WaitingAccess> waiting;
+  {
+    MutexLock lock(mutex_);
+    for (const Vcpu& vcpu : vcpus_) {
+      if (vcpu.waiting.has_value()) waiting.push_back(*vcpu.waiting);
+    }
+  }
+  std::sort(waiting.begin(), waiting.end(),
+            [](const WaitingAccess& a, const WaitingAccess& b) {
+              return a.access_id < b.access_id;
+            });
+  return waiting;
+}
+
 void VcpuSet::AppendConsole(Vcpu& vcpu, const std::string& bytes) {
   MutexLock lock(mutex_);
   vcpu.console.append(bytes);

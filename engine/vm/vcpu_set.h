@@ -113,8 +113,13 @@ class VcpuSet {
   // Lets accesses look again: those that `filter` names.
   void Release(absl::FunctionRef<bool(const WaitingAccess&)> filter);
 
+  // Lets this access look again. False if it does not wait.
+  bool Release(int64_t access_id);
+
   VcpuInfo Describe(int index) const;
   int64_t waiting_count() const;
+  // Oldest first.
+  std::vector<WaitingAccess> ListWaiting() const;
 
  private:
   struct Vcpu {

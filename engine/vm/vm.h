@@ -131,6 +131,41 @@ class Vm {
   // On error, metadata "writtenBytes" says how much of `data` is in memory.
   virtual absl::Status WriteMemory(Gpa gpa, absl::string_view data) = 0;
   // BLOCKING ^
+  // Unmaps the frames and gives their memory back to the host. They read as
+  // zero from then on, whatever their source holds. GFN_NOT_BACKED, checked
+  // first, changes nothing.
+  virtual absl::StatusOr<DiscardResult> DiscardRange(  // BLOCKING
+      GfnRange range, const WorkBudget& budget) = 0;
+
+  // The dirty log of the memslots that have it enabled. Each consumer sees a
+  // write until it has cleared it. The consumer "default" always exists, and
+  // an empty `consumer` means it.
+  virtual absl::Status CreateDirtyConsumer(  // BLOCKING
+      absl::string_view id) = 0;
+  // By name.
+  virtual std::vector<std::string> ListDirtyConsumers() const = 0;
+  virtual absl::Status DeleteDirtyConsumer(  // BLOCKING
+      absl::string_view id) = 0;
+  // The bits from range.start on, clear where the memslot has no frame. A chunk
+  // begins at a multiple of 64 frames, ends at one of kDirtyChunkFrames or
+  // behind the range, and covers at least one frame of it. The range is cut to
+  // the memslot; FIELD_INVALID if nothing is left of it, DIRTY_LOG_OFF if
+  // the memslot has no dirty log.
+  virtual absl::StatusOr<FrameBitmap> ReadDirtyLog(absl::string_view memslot_id,
+                                                   absl::string_view consumer,
+                                                   GfnRange range) = 0;
+  // Clears the bits that are set in `bits`, then protects their frames again.
+  // Returns how many were set; on error, metadata "clearedFrameCount" says it.
+  // A write after that is reported again.
+  virtual absl::StatusOr<int64_t> ClearDirtyLog(  // BLOCKING
+      absl::string_view memslot_id, absl::string_view consumer,
+      const FrameBitmap& bits) = 0;
+
+  // Accesses that wait, oldest first.
+  virtual std::vector<WaitingAccess> ListWaitingAccesses() const = 0;
+  // NOT_FOUND if the access does not wait, or not any longer.
+  virtual absl::Status ResolveAccess(int64_t access_id,  // BLOCKING
+                                     Verdict verdict) = 0;
 
   virtual VmStats Stats() const = 0;
 

@@ -189,6 +189,86 @@ bool VmImpl::IsGranted(const WaitingAccess& access) {
          (!write || entry.spte.IsMmuWritable());
 }
 
+absl::Status VmImpl::ResolveAccess(int64_t access_id, Verdict verdict) {
+  if (absl::Status s = CheckUsable("take a verdict"); !s.ok()) return s;
+  const std::vector<WaitingAccess> waiting = vcpus_->ListWaiting();
+  const auto access = std::find_if(
+      waiting.begin(), waiting.end(),
+      [&](const WaitingAccess& one) { return one.access_id == access_id; });
+  const absl::Status gone =
+      NotFoundError(absl::StrCat(name(), "/waitingAccesses/", access_id));
+  if (access == waiting.end()) return gone;
+  switch (verdict) {
+    case Verdict::kGrant:
+      if (absl::Status s = GrantAccess(*access); !s.ok()) return s;
+      // Released by the grant, or it looks again and finds it.
+      vcpus_->Release(access_id);
+      return absl::OkStatus();
+    case Verdict::kRetry:
+      return vcpus_->Release(access_id) ? absl::OkStatus() : gone;
+    case Verdict::kKill: {
+      {
+        MutexLock lock(state_mutex_);
+        SetStateLocked(VmState::kFailed);
+      }
+      vcpus_->RequestStop();
+      return absl::OkStatus();
+    }
+  }
+  return InternalError("an unknown verdict");
+}
+
+// Lifts a limit that stands in the way, and maps the frame as the access needs
+// it, whatever the fault policy.
+absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
+  const GfnRange frame = {access.gfn, access.gfn + 1};
+  const bool write = access.access.write;
+  const Access needed = {.read = true, .write = write};
+  const std::shared_ptr<Memslot> memslot = memslots_.Find(access.gfn);
+  if (memslot == nullptr) return absl::OkStatus();  // looks again
+  if (write && !memslot->writable()) {
+    return MakeError(
+        ErrorReason::kOperationConflict,
+        absl::StrCat(memslot->name(),
+                     " is read-only, and a grant never exceeds the memslot; "
+                     "clear read_only with UpdateMemslot"),
+        {{"memslot", memslot->name()}, {"gfn", Hex(access.gfn.value())}});
+  }
+  const Access limit = mmu_->LimitOf(access.gfn);
+  if (!Allows(limit, needed)) {
+    const Access lifted = {.read = true, .write = limit.write || write};
+    const MmuProgress progress =
+        mmu_->ProtectRange(frame, lifted, [] { return false; });
+    if (!progress.status.ok()) return progress.status;
+  }
+  while (true) {
+    const FaultOutcome outcome =
+        mmu_->HandleFault({.gfn = access.gfn, .write = write});
+    switch (outcome.result) {
+      case FaultResult::kFixed:
+      case FaultResult::kSpurious:
+      case FaultResult::kWriteProtected:
+        ReleaseGranted(frame);
+        return absl::OkStatus();
+      case FaultResult::kUnbacked:
+        return absl::OkStatus();
+      case FaultResult::kFailed:
+        return outcome.status;
+      case FaultResult::kForbidden:
+        return MakeError(
+            ErrorReason::kOperationConflict,
+            absl::StrCat("frame ", Hex(access.gfn.value()),
+                         " was protected again meanwhile; try again"),
+            {{"gfn", Hex(access.gfn.value())}});
+      case FaultResult::kChanging:
+      case FaultResult::kRetry:
+        // An owner is at work, or the memslot changes, for microseconds.
+        absl::SleepFor(absl::Microseconds(10));
+        break;
+    }
+  }
+}
+
 void VmImpl::OnWaiting(const WaitingAccess& access) { events_.Append(access); }
 
 void VmImpl::OnExited(int index, const std::string& reason, bool failed,

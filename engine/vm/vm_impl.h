@@ -118,6 +118,24 @@ class VmImpl final : public Vm, private VcpuHost {
   absl::StatusOr<std::string> ReadMemory(Gpa gpa, uint64_t size) override;
   absl::Status WriteMemory(Gpa gpa, absl::string_view data) override;
 
+  absl::StatusOr<DiscardResult> DiscardRange(GfnRange range,
+                                             const WorkBudget& budget) override;
+
+  absl::Status CreateDirtyConsumer(absl::string_view id) override;
+  std::vector<std::string> ListDirtyConsumers() const override;
+  absl::Status DeleteDirtyConsumer(absl::string_view id) override;
+  absl::StatusOr<FrameBitmap> ReadDirtyLog(absl::string_view memslot_id,
+                                           absl::string_view consumer,
+                                           GfnRange range) override;
+  absl::StatusOr<int64_t> ClearDirtyLog(absl::string_view memslot_id,
+                                        absl::string_view consumer,
+                                        const FrameBitmap& bits) override;
+
+  std::vector<WaitingAccess> ListWaitingAccesses() const override {
+    return vcpus_->ListWaiting();
+  }
+  absl::Status ResolveAccess(int64_t access_id, Verdict verdict) override;
+
   VmStats Stats() const override;
 
   absl::StatusOr<EventBatch> ReadEvents(int64_t start_sequence,
@@ -130,6 +148,8 @@ class VmImpl final : public Vm, private VcpuHost {
   void RemoveEventListener(int64_t id) override { events_.RemoveListener(id); }
 
  private:
+  static constexpr char kDefaultDirtyConsumer[] = "default";
+
   struct MemslotRecord {
     MemslotConfig config;
     int64_t version = 1;
@@ -198,8 +218,29 @@ class VmImpl final : public Vm, private VcpuHost {
                           std::vector<MmuOperation>& batch) const;
   static absl::Status CheckDisjoint(const std::vector<MmuOperation>& batch);
 
+  // vm_memory.cc
+  // Returns where to go on.
+  absl::StatusOr<Gfn> DiscardPiece(GfnRange piece, int64_t* freed_frames);
+
+  // vm_dirty_log.cc
+  absl::Status EnableDirtyLog(Memslot& memslot, bool initially_set)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
+  void DisableDirtyLog(Memslot& memslot)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
+  struct DirtyView {
+    std::shared_ptr<Memslot> memslot;
+    BackingPin pin;
+    int consumer = 0;
+  };
+  // With a pin, so that the memslot stays where it is.
+  absl::StatusOr<DirtyView> FindDirtyLog(absl::string_view memslot_id,
+                                         absl::string_view consumer) const;
+  std::string DirtyConsumerName(absl::string_view id) const;
+  std::vector<std::shared_ptr<Memslot>> TrackedMemslots() const;
+
   // vm_faults.cc
   void OnFault(Memslot& memslot, FaultEvent event);
+  absl::Status GrantAccess(const WaitingAccess& access);
   // After a change that may grant accesses to frames of `range`.
   void ReleaseGranted(GfnRange range);
   AccessAnswer MakeAccess(const GuestExit& exit) override;
@@ -246,6 +287,9 @@ class VmImpl final : public Vm, private VcpuHost {
   std::map<std::string, std::string> labels_ ABSL_GUARDED_BY(state_mutex_);
   std::map<std::string, MemslotRecord> records_ ABSL_GUARDED_BY(state_mutex_);
   std::map<int64_t, VcpuWaiter> waiters_ ABSL_GUARDED_BY(state_mutex_);
+  // Numbers of the consumers of the dirty logs, by name.
+  std::map<std::string, int> dirty_consumers_ ABSL_GUARDED_BY(state_mutex_) = {
+      {kDefaultDirtyConsumer, 0}};
   int64_t next_waiter_id_ ABSL_GUARDED_BY(state_mutex_) = 1;
 };
 

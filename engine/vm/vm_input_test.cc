@@ -14,12 +14,6 @@ namespace {
 
 constexpr uint64_t kMax = UINT64_MAX;
 
-ErrorReason ReasonOf(const absl::Status& status) {
-  const auto detail = DetailOf(status);
-  EXPECT_TRUE(detail.has_value()) << status;
-  return detail.has_value() ? detail->reason : ErrorReason::kInternal;
-}
-
 class VmInputTest : public VmTest {
  protected:
   void SetUp() override {

@@ -91,4 +91,53 @@ absl::Status VmImpl::WriteMemory(Gpa gpa, absl::string_view data) {
   return absl::OkStatus();
 }
 
+// Frames discarded at once. Their table entries go first, so that the guest
+// sees the old bytes or zero.
+constexpr uint64_t kDiscardFrames = 16 * FramesPerEntry(PageLevel::k2M);
+
+absl::StatusOr<DiscardResult> VmImpl::DiscardRange(GfnRange range,
+                                                   const WorkBudget& budget) {
+  if (absl::Status s = CheckUsable("discard frames"); !s.ok()) return s;
+  if (absl::Status s = CheckRange(range); !s.ok()) return s;
+  if (absl::Status s =
+          CheckBacked(GpaOf(range.start), range.size() << kPageShift);
+      !s.ok()) {
+    return s;
+  }
+  const BudgetCheck stop(budget);
+  DiscardResult result{.next_gfn = range.start};
+  while (result.next_gfn < range.end) {
+    const Gfn gfn = result.next_gfn;
+    const GfnRange piece = {gfn, std::min(range.end, gfn + kDiscardFrames)};
+    int64_t freed_frames = 0;
+    const absl::StatusOr<Gfn> next = DiscardPiece(piece, &freed_frames);
+    result.freed_bytes += freed_frames * static_cast<int64_t>(kPageSize);
+    if (!next.ok()) {
+      // An error after progress is for the next call, which begins there.
+      if (gfn == range.start) return next.status();
+      break;
+    }
+    result.next_gfn = *next;
+    if (stop()) break;
+  }
+  return result;
+}
+
+absl::StatusOr<Gfn> VmImpl::DiscardPiece(GfnRange piece,
+                                         int64_t* freed_frames) {
+  const PinResult found = memslots_.Pin(piece.start, PinMode::kUnmap);
+  if (!found.pin) {
+    return found.changing ? MovingError(GpaOf(piece.start))
+                          : GfnNotBackedError(piece.start);
+  }
+  auto& memslot = static_cast<Memslot&>(*found.pin);
+  piece = piece.Intersect(memslot.range());
+  const MmuProgress zapped = mmu_->ZapRange(piece, [] { return false; });
+  if (!zapped.status.ok()) return zapped.status;
+  if (absl::Status s = memslot.DiscardContent(piece, freed_frames); !s.ok()) {
+    return s;
+  }
+  return piece.end;
+}
+
 }  // namespace tdp

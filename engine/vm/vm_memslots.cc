@@ -42,9 +42,6 @@ absl::Status VmImpl::CheckMemslotConfig(MemslotConfig& config) const {
   if (config.host_page_level != 1) {
     return NotImplementedError("Memslot.host_page_level above 4K");
   }
-  if (config.dirty_log_enabled || config.dirty_log_initially_set) {
-    return NotImplementedError("Memslot.dirty_log_enabled");
-  }
   if (config.map_around_frame_count < 0) {
     return FieldError("memslot.map_around_frame_count",
                       absl::StrCat(config.map_around_frame_count), "0 or more");
@@ -140,6 +137,14 @@ absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
   }
   record.memslot = *std::move(memslot);
   record.memslot->set_faults_wait(config.fault_policy == FaultPolicy::kWait);
+  if (config.dirty_log_enabled) {
+    if (absl::Status s =
+            EnableDirtyLog(*record.memslot, config.dirty_log_initially_set);
+        !s.ok()) {
+      FreePfns(*pfn);
+      return s;
+    }
+  }
   const MemslotInfo info = DescribeRecord(id, record);
   if (absl::Status s = InsertMemslot(std::string(id), std::move(record));
       !s.ok()) {
@@ -246,6 +251,18 @@ absl::StatusOr<MemslotInfo> VmImpl::UpdateMemslot(absl::string_view id,
       return s;
     }
   }
+  const bool logs = after.dirty_log_enabled && !before.dirty_log_enabled;
+  if (logs) {
+    if (absl::Status s =
+            EnableDirtyLog(*record.memslot, after.dirty_log_initially_set);
+        !s.ok()) {
+      return s;
+    }
+  }
+  auto stop_logging = absl::MakeCleanup([&] {
+    lifecycle_mutex_.AssertHeld();
+    if (logs) DisableDirtyLog(*record.memslot);
+  });
   if (moves || after.read_only != before.read_only) {
     // vCPUs look again afterwards; outside, none of them runs into the change.
     vcpus_->Park();
@@ -260,6 +277,10 @@ absl::StatusOr<MemslotInfo> VmImpl::UpdateMemslot(absl::string_view id,
     }
     record.memslot->set_read_only(after.read_only);
   }
+  std::move(stop_logging).Cancel();
+  if (before.dirty_log_enabled && !after.dirty_log_enabled) {
+    DisableDirtyLog(*record.memslot);
+  }
   record.memslot->set_faults_wait(after.fault_policy == FaultPolicy::kWait);
   record.config = after;
   ++record.version;
@@ -267,7 +288,11 @@ absl::StatusOr<MemslotInfo> VmImpl::UpdateMemslot(absl::string_view id,
     MutexLock lock(state_mutex_);
     records_[std::string(id)] = record;
   }
-  vcpus_->Release([](const WaitingAccess&) { return true; });
+  const GfnRange now = record.memslot->range();
+  const GfnRange was = {before.base_gfn, before.base_gfn + now.size()};
+  vcpus_->Release([&](const WaitingAccess& access) {
+    return was.Contains(access.gfn) || now.Contains(access.gfn);
+  });
   events_.Append(MemslotChangedEvent{.memslot_id = std::string(id)});
   return DescribeRecord(id, record);
 }
@@ -342,7 +367,9 @@ absl::Status VmImpl::RemoveMemslot(const std::string& id, bool force) {
     MutexLock lock(state_mutex_);
     records_.erase(id);
   }
-  vcpus_->Release([](const WaitingAccess&) { return true; });
+  vcpus_->Release([&](const WaitingAccess& access) {
+    return memslot->range().Contains(access.gfn);
+  });
   return absl::OkStatus();
 }
 

@@ -18,21 +18,8 @@ constexpr Access kNone = {};
 constexpr Access kRead = {.read = true};
 constexpr Access kReadWrite = {.read = true, .write = true};
 
-ErrorReason ReasonOf(const absl::Status& status) {
-  const std::optional<ErrorDetail> detail = DetailOf(status);
-  return detail.has_value() ? detail->reason : ErrorReason::kInternal;
-}
-
-class MmuChangesTest : public VmTest,
-                       public testing::WithParamInterface<HypervisorKind> {
+class MmuChangesTest : public VmOnEachHypervisorTest {
  protected:
-  void SetUp() override {
-    VmTest::SetUp();
-    if (GetParam() == HypervisorKind::kKvm && !HasKvm()) {
-      GTEST_SKIP() << "KVM does not work here";
-    }
-  }
-
   static GfnRange Frames(uint64_t start, uint64_t end) {
     return {Gfn(start), Gfn(end)};
   }
@@ -351,12 +338,7 @@ TEST_P(MmuChangesTest, LimitsMoveWithTheirMemslotAndGoWithIt) {
   ExpectBytes(vm, 2048 * kPageSize, 1, '\x01');
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Hypervisors, MmuChangesTest,
-    testing::Values(HypervisorKind::kKvm, HypervisorKind::kSoftware),
-    [](const testing::TestParamInfo<HypervisorKind>& info) {
-      return info.param == HypervisorKind::kKvm ? "Kvm" : "Software";
-    });
+INSTANTIATE_ON_EACH_HYPERVISOR(MmuChangesTest);
 
 }  // namespace
 }  // namespace tdp

@@ -7,11 +7,13 @@
 #define ENGINE_VM_VM_TEST_UTIL_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "engine/base/errors.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vm_registry.h"
 #include "gtest/gtest.h"
@@ -28,6 +30,13 @@
   } while (false)
 
 namespace tdp {
+
+// The reason of an error of ours.
+inline ErrorReason ReasonOf(const absl::Status& status) {
+  const std::optional<ErrorDetail> detail = DetailOf(status);
+  EXPECT_TRUE(detail.has_value()) << status;
+  return detail.has_value() ? detail->reason : ErrorReason::kInternal;
+}
 
 class VmTest : public testing::Test {
  protected:
@@ -154,6 +163,32 @@ class VmTest : public testing::Test {
   std::vector<std::shared_ptr<Vm>> vms_;
   int next_id_ = 0;
 };
+
+// The same on KVM and on the software hypervisor.
+class VmOnEachHypervisorTest
+    : public VmTest,
+      public testing::WithParamInterface<HypervisorKind> {
+ public:
+  static std::string Suffix(
+      const testing::TestParamInfo<HypervisorKind>& info) {
+    return info.param == HypervisorKind::kKvm ? "Kvm" : "Software";
+  }
+
+ protected:
+  void SetUp() override {
+    VmTest::SetUp();
+    if (GetParam() == HypervisorKind::kKvm && !HasKvm()) {
+      GTEST_SKIP() << "KVM does not work here";
+    }
+  }
+};
+
+// The name of the suite's instances: "Hypervisors".
+#define INSTANTIATE_ON_EACH_HYPERVISOR(suite)                           \
+  INSTANTIATE_TEST_SUITE_P(                                             \
+      Hypervisors, suite,                                               \
+      testing::Values(HypervisorKind::kKvm, HypervisorKind::kSoftware), \
+      suite::Suffix)
 
 }  // namespace tdp
 

@@ -136,6 +136,13 @@ struct WaitingAccess {
   std::string detail;
 };
 
+// What becomes of an access that waits.
+enum class Verdict {
+  kGrant = 1,  // map the frame and go on; never beyond the memslot
+  kRetry = 2,  // look again, and read a failed source again
+  kKill = 3,   // the VM becomes FAILED
+};
+
 struct VcpuInfo {
   int index = 0;
   VcpuState state = VcpuState::kIdle;
@@ -179,6 +186,11 @@ struct FrameBitmap {
   Gfn first_gfn;  // a multiple of 64
   int64_t frame_count = 0;
   std::string bits;
+};
+
+struct DiscardResult {
+  Gfn next_gfn;
+  int64_t freed_bytes = 0;  // as the host counts them
 };
 
 struct AgeResult {

@@ -2,6 +2,7 @@
 
 #include <variant>
 
+#include "engine/base/errors.h"
 #include "server/convert/common_convert.h"
 #include "server/convert/resource_names.h"
 #include "server/convert/vm_convert.h"
@@ -54,6 +55,18 @@ void ToProto(absl::string_view vm, const Event& event, v1::Event* out) {
   out->set_sequence(event.sequence);
   ToProto(event.time, out->mutable_event_time());
   std::visit(DetailWriter{vm, out}, event.detail);
+}
+
+absl::StatusOr<Verdict> VerdictFrom(absl::string_view field,
+                                    v1::ResolveAccessRequest::Verdict verdict) {
+  constexpr char kRule[] = "VERDICT_GRANT, VERDICT_RETRY or VERDICT_KILL";
+  if (verdict == v1::ResolveAccessRequest::VERDICT_UNSPECIFIED) {
+    return FieldError(field, "", kRule);
+  }
+  if (!v1::ResolveAccessRequest::Verdict_IsValid(verdict)) {
+    return EnumError(field, verdict, "", kRule);
+  }
+  return static_cast<Verdict>(verdict);
 }
 
 }  // namespace tdp::server

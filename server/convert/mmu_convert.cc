@@ -1,5 +1,6 @@
 #include "server/convert/mmu_convert.h"
 
+#include "server/convert/bitmap_convert.h"
 #include "server/convert/common_convert.h"
 
 namespace tdp::server {
@@ -25,11 +26,7 @@ void ToProto(const SpteView& view, v1::Spte* out) {
 void ToProto(const AgeResult& result, v1::AgeRangeResponse* out) {
   out->set_next_gfn(result.next_gfn.value());
   out->set_young_frame_count(result.young_frame_count);
-  if (!result.young.has_value()) return;
-  v1::Bitmap* young = out->mutable_young();
-  young->set_first_gfn(result.young->first_gfn.value());
-  young->set_frame_count(result.young->frame_count);
-  young->set_bits(result.young->bits);
+  if (result.young.has_value()) ToProto(*result.young, out->mutable_young());
 }
 
 void ToProto(const AuditResult& result, v1::AuditRangeResponse* out) {

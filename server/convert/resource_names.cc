@@ -1,6 +1,8 @@
 #include "server/convert/resource_names.h"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -36,6 +38,17 @@ bool ParseIndex(absl::string_view text, int* index) {
   return absl::SimpleAtoi(text, index);
 }
 
+// The two ids of a name of the form vms/{id}/`collection`/{id}.
+std::optional<std::pair<std::string, std::string>> ParseChild(
+    absl::string_view name, absl::string_view collection) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(name, '/');
+  if (parts.size() != 4 || parts[0] != "vms" || !IsId(parts[1]) ||
+      parts[2] != collection || !IsId(parts[3])) {
+    return std::nullopt;
+  }
+  return std::make_pair(std::string(parts[1]), std::string(parts[3]));
+}
+
 absl::Status NameError(absl::string_view field, absl::string_view name,
                        absl::string_view format) {
   return FieldError(
@@ -61,12 +74,20 @@ absl::StatusOr<std::string> ParseVmName(absl::string_view field,
 
 absl::StatusOr<MemslotName> ParseMemslotName(absl::string_view field,
                                              absl::string_view name) {
-  const std::vector<absl::string_view> parts = absl::StrSplit(name, '/');
-  if (parts.size() != 4 || parts[0] != "vms" || !IsId(parts[1]) ||
-      parts[2] != "memslots" || !IsId(parts[3])) {
+  auto ids = ParseChild(name, "memslots");
+  if (!ids.has_value()) {
     return NameError(field, name, "vms/{vm}/memslots/{memslot}");
   }
-  return MemslotName{std::string(parts[1]), std::string(parts[3])};
+  return MemslotName{std::move(ids->first), std::move(ids->second)};
+}
+
+absl::StatusOr<DirtyConsumerName> ParseDirtyConsumerName(
+    absl::string_view field, absl::string_view name) {
+  auto ids = ParseChild(name, "dirtyConsumers");
+  if (!ids.has_value()) {
+    return NameError(field, name, "vms/{vm}/dirtyConsumers/{consumer}");
+  }
+  return DirtyConsumerName{std::move(ids->first), std::move(ids->second)};
 }
 
 absl::StatusOr<VcpuName> ParseVcpuName(absl::string_view field,
@@ -97,6 +118,11 @@ std::string MakeVmName(absl::string_view vm) {
 
 std::string MakeMemslotName(absl::string_view vm, absl::string_view memslot) {
   return absl::StrCat("vms/", vm, "/memslots/", memslot);
+}
+
+std::string MakeDirtyConsumerName(absl::string_view vm,
+                                  absl::string_view consumer) {
+  return absl::StrCat("vms/", vm, "/dirtyConsumers/", consumer);
 }
 
 std::string MakeVcpuName(absl::string_view vm, int index) {

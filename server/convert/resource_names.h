@@ -1,6 +1,7 @@
 // Resource names: the only place that knows how they are written.
 //
-//   vms/{vm}   vms/{vm}/memslots/{memslot}   vms/{vm}/vcpus/{index}
+//   vms/{vm}                      vms/{vm}/vcpus/{index}
+//   vms/{vm}/memslots/{memslot}   vms/{vm}/dirtyConsumers/{consumer}
 //
 // An error names the API field, the value and the rule that it breaks.
 
@@ -18,6 +19,11 @@ namespace tdp::server {
 struct MemslotName {
   std::string vm;
   std::string memslot;
+};
+
+struct DirtyConsumerName {
+  std::string vm;
+  std::string consumer;
 };
 
 inline constexpr int kEveryVcpu = -1;
@@ -38,12 +44,16 @@ absl::StatusOr<std::string> ParseVmName(absl::string_view field,
                                         absl::string_view name);
 absl::StatusOr<MemslotName> ParseMemslotName(absl::string_view field,
                                              absl::string_view name);
+absl::StatusOr<DirtyConsumerName> ParseDirtyConsumerName(
+    absl::string_view field, absl::string_view name);
 absl::StatusOr<VcpuName> ParseVcpuName(absl::string_view field,
                                        absl::string_view name,
                                        Wildcard wildcard);
 
 std::string MakeVmName(absl::string_view vm);
 std::string MakeMemslotName(absl::string_view vm, absl::string_view memslot);
+std::string MakeDirtyConsumerName(absl::string_view vm,
+                                  absl::string_view consumer);
 std::string MakeVcpuName(absl::string_view vm, int index);
 
 }  // namespace tdp::server

@@ -37,6 +37,10 @@ TEST(ResourceNamesTest, RoundTripsNames) {
       *ParseMemslotName("name", MakeMemslotName("a", "b"));
   EXPECT_EQ(memslot.vm, "a");
   EXPECT_EQ(memslot.memslot, "b");
+  const DirtyConsumerName consumer =
+      *ParseDirtyConsumerName("name", MakeDirtyConsumerName("a", "default"));
+  EXPECT_EQ(consumer.vm, "a");
+  EXPECT_EQ(consumer.consumer, "default");
   const VcpuName vcpu =
       *ParseVcpuName("name", MakeVcpuName("a", 12), Wildcard::kRefused);
   EXPECT_EQ(vcpu.vm, "a");
@@ -55,6 +59,15 @@ TEST(ResourceNamesTest, RefusesMalformedMemslotNames) {
        {"", "vms/a", "vms/a/memslots", "vms/a/memslots/", "vms/a/slots/b",
         "vms/A/memslots/b", "vms/a/memslots/B", "vms/a/memslots/b/c"}) {
     EXPECT_FALSE(ParseMemslotName("name", name).ok()) << name;
+  }
+}
+
+TEST(ResourceNamesTest, RefusesMalformedDirtyConsumerNames) {
+  for (const char* name :
+       {"", "default", "vms/a", "vms/a/dirtyConsumers", "vms/a/dirtyConsumers/",
+        "vms/a/dirtyconsumers/b", "vms/a/memslots/b", "vms/A/dirtyConsumers/b",
+        "vms/a/dirtyConsumers/B", "vms/a/dirtyConsumers/b/c"}) {
+    EXPECT_FALSE(ParseDirtyConsumerName("name", name).ok()) << name;
   }
 }
 

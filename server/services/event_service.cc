@@ -1,6 +1,7 @@
 #include "server/services/event_service.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "engine/base/errors.h"
 #include "server/base/status_macros.h"
 #include "server/convert/event_convert.h"
+#include "server/convert/paging.h"
 #include "server/services/find_vm.h"
 
 namespace tdp::server {
@@ -68,6 +70,48 @@ EventHandler::WatchEvents(CallContext& context,
   }
   return std::make_unique<EventSource>(context, std::move(vm),
                                        request.start_sequence(), heartbeat_);
+}
+
+absl::Status EventHandler::ListWaitingAccesses(
+    CallContext&, const v1::ListWaitingAccessesRequest& request,
+    v1::ListWaitingAccessesResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(const size_t page_size,
+                       ParsePageSize(request.page_size()));
+  const std::string list = absl::StrCat(request.vm(), "/waitingAccesses");
+  TDP_ASSIGN_OR_RETURN(const std::optional<uint64_t> after,
+                       ParseNumericPageToken(list, request.page_token()));
+  PageBudget page(page_size);
+  int64_t last = 0;
+  // Ids grow, so the oldest access has the lowest.
+  for (const WaitingAccess& access : vm->ListWaitingAccesses()) {
+    if (after.has_value() &&
+        static_cast<uint64_t>(access.access_id) <= *after) {
+      continue;
+    }
+    v1::AccessWaiting item;
+    ToProto(access, &item);
+    if (!page.Take(item.ByteSizeLong())) {
+      response->set_next_page_token(MakePageToken(list, absl::StrCat(last)));
+      break;
+    }
+    *response->add_accesses() = std::move(item);
+    last = access.access_id;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EventHandler::ResolveAccess(
+    CallContext&, const v1::ResolveAccessRequest& request,
+    v1::ResolveAccessResponse*) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  if (request.access_id() < 1) {
+    return FieldError("access_id", absl::StrCat(request.access_id()),
+                      "the access_id of an access that waits, 1 or more");
+  }
+  TDP_ASSIGN_OR_RETURN(const Verdict verdict,
+                       VerdictFrom("verdict", request.verdict()));
+  return vm->ResolveAccess(request.access_id(), verdict);
 }
 
 }  // namespace tdp::server

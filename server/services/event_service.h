@@ -1,4 +1,4 @@
-// EventService: what happened to a VM, in order.
+// EventService: what happened to a VM, in order, and verdicts on what waits.
 //
 // Thread safety: all methods, from any thread.
 
@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/vm/vm_registry.h"
@@ -29,6 +30,13 @@ class EventHandler {
   // stream misses nothing.
   absl::StatusOr<std::unique_ptr<StreamSource<v1::WatchEventsResponse>>>
   WatchEvents(CallContext& context, const v1::WatchEventsRequest& request);
+  absl::Status ListWaitingAccesses(
+      CallContext& context, const v1::ListWaitingAccessesRequest& request,
+      v1::ListWaitingAccessesResponse* response);
+  // Long: a verdict may stop the VM.
+  absl::Status ResolveAccess(CallContext& context,
+                             const v1::ResolveAccessRequest& request,
+                             v1::ResolveAccessResponse* response);
 
  private:
   const VmRegistry& registry_;

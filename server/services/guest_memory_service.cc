@@ -6,18 +6,18 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
 #include "server/base/status_macros.h"
+#include "server/convert/common_convert.h"
 #include "server/convert/text.h"
 #include "server/services/find_vm.h"
+#include "server/services/stream_progress.h"
+#include "server/services/work_budget.h"
 
 namespace tdp::server {
 namespace {
-
-constexpr char kWrittenBytes[] = "writtenBytes";
 
 // Refuses [gpa, gpa + size) if it runs past the end of the address space.
 absl::Status CheckSpan(absl::string_view size_field, uint64_t gpa,
@@ -106,27 +106,9 @@ class WriteSink final : public StreamSink<v1::WriteGuestMemoryRequest,
     return absl::OkStatus();
   }
 
-  // The engine counts the bytes of one chunk; the client wants to know about
-  // the stream.
   absl::Status WithWritten(const absl::Status& status) const {
-    if (status.ok()) return status;
-    ErrorDetail detail = DetailOf(status).value_or(ErrorDetail());
-    int64_t written = written_bytes_;
-    ErrorMetadata metadata;
-    for (auto& [key, value] : detail.metadata) {
-      int64_t in_chunk = 0;
-      if (key != kWrittenBytes) {
-        metadata.emplace_back(std::move(key), std::move(value));
-      } else if (absl::SimpleAtoi(value, &in_chunk)) {
-        written += in_chunk;
-      }
-    }
-    metadata.emplace_back(kWrittenBytes, absl::StrCat(written));
-    return MakeError(
-        detail.reason,
-        absl::StrCat(absl::string_view(status.message()), " (", written,
-                     " bytes of the stream are in memory)"),
-        std::move(metadata));
+    return WithProgress(status, "writtenBytes", written_bytes_,
+                        "bytes of the stream are in memory");
   }
 
   const VmRegistry& registry_;
@@ -156,6 +138,20 @@ absl::StatusOr<std::unique_ptr<
     StreamSink<v1::WriteGuestMemoryRequest, v1::WriteGuestMemoryResponse>>>
 GuestMemoryHandler::WriteGuestMemory(CallContext&) {
   return std::make_unique<WriteSink>(registry_);
+}
+
+absl::Status GuestMemoryHandler::DiscardRange(
+    CallContext& context, const v1::DiscardRangeRequest& request,
+    v1::DiscardRangeResponse* response) {
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(
+      const GfnRange range,
+      RangeFrom("range", request.has_range(), request.range()));
+  TDP_ASSIGN_OR_RETURN(const DiscardResult result,
+                       vm->DiscardRange(range, BudgetOf(context)));
+  response->set_next_gfn(result.next_gfn.value());
+  response->set_freed_bytes(result.freed_bytes);
+  return absl::OkStatus();
 }
 
 }  // namespace tdp::server

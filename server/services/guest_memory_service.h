@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/vm/vm_registry.h"
 #include "server/rpc/call_context.h"
@@ -26,6 +27,9 @@ class GuestMemoryHandler {
   absl::StatusOr<std::unique_ptr<
       StreamSink<v1::WriteGuestMemoryRequest, v1::WriteGuestMemoryResponse>>>
   WriteGuestMemory(CallContext& context);
+  absl::Status DiscardRange(CallContext& context,
+                            const v1::DiscardRangeRequest& request,
+                            v1::DiscardRangeResponse* response);
 
  private:
   VmRegistry& registry_;

@@ -1,12 +1,9 @@
 #include "server/services/mmu_service.h"
 
-#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
@@ -15,6 +12,7 @@
 #include "server/convert/common_convert.h"
 #include "server/convert/mmu_convert.h"
 #include "server/services/find_vm.h"
+#include "server/services/work_budget.h"
 
 namespace tdp::server {
 namespace {
@@ -23,15 +21,6 @@ namespace {
 constexpr int kMaxFramesInPlace = 4096;
 // An entry takes at most some 60 bytes, so a message stays below 256 KiB.
 constexpr size_t kWalkBatchEntries = 4096;
-
-// What is left of the call's time, at most the engine's default.
-WorkBudget BudgetOf(const CallContext& context) {
-  WorkBudget budget;
-  budget.time = std::clamp(context.deadline() - absl::Now(),
-                           absl::ZeroDuration(), budget.time);
-  budget.cancelled = [&context] { return context.cancelled(); };
-  return budget;
-}
 
 template <typename Request>
 absl::StatusOr<GfnRange> RangeOf(const Request& request) {

@@ -321,5 +321,70 @@ TEST_F(MmuServiceTest, RefusesBadWrites) {
             "FIELD_INVALID vm");
 }
 
+v1::DiscardRangeRequest DiscardRequest(uint64_t start, uint64_t end) {
+  v1::DiscardRangeRequest request;
+  request.set_vm("vms/a");
+  request.mutable_range()->set_start_gfn(start);
+  request.mutable_range()->set_end_gfn(end);
+  return request;
+}
+
+TEST_F(MmuServiceTest, DiscardsARange) {
+  ASSERT_TRUE(Map(10, 20).ok());
+  ASSERT_TRUE(fake_->WriteMemory(Gpa(12 * 4096), "bytes").ok());
+  v1::DiscardRangeResponse response;
+  ASSERT_TRUE(
+      memory_.DiscardRange(context_, DiscardRequest(12, 15), &response).ok());
+  EXPECT_EQ(response.next_gfn(), 15u);
+  EXPECT_EQ(response.freed_bytes(), 3 * 4096);
+  EXPECT_EQ(fake_->Stats().leaf_4k_count, 7);
+  EXPECT_EQ(*fake_->ReadMemory(Gpa(12 * 4096), 5), std::string(5, '\0'));
+  ASSERT_TRUE(
+      memory_.DiscardRange(context_, DiscardRequest(12, 15), &response).ok());
+  EXPECT_EQ(response.freed_bytes(), 0) << "again";
+}
+
+TEST_F(MmuServiceTest, RefusesBadDiscardsAndChangesNothing) {
+  ASSERT_TRUE(Map(0, 20000).ok());
+  v1::DiscardRangeResponse response;
+  const auto error = [&](const v1::DiscardRangeRequest& request) {
+    return FieldErrorOf(memory_.DiscardRange(context_, request, &response));
+  };
+  EXPECT_EQ(error(DiscardRequest(5, 5)), "FIELD_INVALID range.end_gfn");
+  EXPECT_EQ(error(DiscardRequest(6, 5)), "FIELD_INVALID range.end_gfn");
+  EXPECT_EQ(error(DiscardRequest(kMax - 1, kMax)),
+            "FIELD_INVALID range.end_gfn");
+  EXPECT_EQ(error(DiscardRequest(19999, 20001)), "GFN_NOT_BACKED");
+  v1::DiscardRangeRequest request = DiscardRequest(0, 20000);
+  request.clear_range();
+  EXPECT_EQ(error(request), "FIELD_INVALID range");
+  request = DiscardRequest(0, 20000);
+  request.set_vm("vms/b");
+  EXPECT_EQ(error(request), "RESOURCE_NOT_FOUND");
+  request.set_vm("b");
+  EXPECT_EQ(error(request), "FIELD_INVALID vm");
+  EXPECT_EQ(fake_->Stats().leaf_4k_count, 20000);
+}
+
+TEST_F(MmuServiceTest, GivesADiscardWhatIsLeftOfTheCallsTime) {
+  absl::Duration time;
+  fake_->SetMapHookForTest(
+      [&](const WorkBudget& budget) { time = budget.time; });
+  v1::DiscardRangeResponse response;
+  const auto discard = [&] {
+    return memory_.DiscardRange(context_, DiscardRequest(7, 9), &response).ok();
+  };
+  ASSERT_TRUE(discard());
+  EXPECT_EQ(time, absl::Milliseconds(50));
+  EXPECT_EQ(response.next_gfn(), 9u);
+  context_.set_deadline(absl::Now() + absl::Milliseconds(20));
+  ASSERT_TRUE(discard());
+  EXPECT_LE(time, absl::Milliseconds(20));
+  context_.set_deadline(absl::InfiniteFuture());
+  context_.Cancel();
+  ASSERT_TRUE(discard());
+  EXPECT_EQ(response.next_gfn(), 7u) << "the first frame not yet handled";
+}
+
 }  // namespace
 }  // namespace tdp::server

@@ -30,7 +30,8 @@ Services::Services(VmRegistry& registry, Executor& executor)
       mmu_(registry),
       guest_memory_(registry),
       stats_(registry),
-      event_(registry) {}
+      event_(registry),
+      dirty_log_(registry) {}
 
 void Services::AddTo(RpcServer& server) {
   AddInfo(server);
@@ -156,8 +157,9 @@ void Services::AddGuestMemory(RpcServer& server) {
   server.ClientStream(s, {"GuestMemoryService.WriteGuestMemory", kLong},
                       &S::RequestWriteGuestMemory, &guest_memory_,
                       &GuestMemoryHandler::WriteGuestMemory);
-  server.NotImplemented(s, "GuestMemoryService.DiscardRange",
-                        &S::RequestDiscardRange);
+  server.Unary(s, {"GuestMemoryService.DiscardRange", kLong},
+               &S::RequestDiscardRange, &guest_memory_,
+               &GuestMemoryHandler::DiscardRange);
 }
 
 void Services::AddStats(RpcServer& server) {
@@ -175,25 +177,31 @@ void Services::AddEvent(RpcServer& server) {
   server.ServerStream(s, {"EventService.WatchEvents", kShort},
                       &S::RequestWatchEvents, &event_,
                       &EventHandler::WatchEvents);
-  server.NotImplemented(s, "EventService.ListWaitingAccesses",
-                        &S::RequestListWaitingAccesses);
-  server.NotImplemented(s, "EventService.ResolveAccess",
-                        &S::RequestResolveAccess);
+  server.Unary(s, {"EventService.ListWaitingAccesses", kShort},
+               &S::RequestListWaitingAccesses, &event_,
+               &EventHandler::ListWaitingAccesses);
+  server.Unary(s, {"EventService.ResolveAccess", kLong},
+               &S::RequestResolveAccess, &event_, &EventHandler::ResolveAccess);
 }
 
 void Services::AddDirtyLog(RpcServer& server) {
   using S = v1::DirtyLogService::AsyncService;
   S& s = server.AddService<v1::DirtyLogService>();
-  server.NotImplemented(s, "DirtyLogService.CreateDirtyConsumer",
-                        &S::RequestCreateDirtyConsumer);
-  server.NotImplemented(s, "DirtyLogService.ListDirtyConsumers",
-                        &S::RequestListDirtyConsumers);
-  server.NotImplemented(s, "DirtyLogService.DeleteDirtyConsumer",
-                        &S::RequestDeleteDirtyConsumer);
-  server.NotImplemented(s, "DirtyLogService.ReadDirtyLog",
-                        &S::RequestReadDirtyLog);
-  server.NotImplemented(s, "DirtyLogService.ClearDirtyLog",
-                        &S::RequestClearDirtyLog);
+  server.Unary(s, {"DirtyLogService.CreateDirtyConsumer", kLong},
+               &S::RequestCreateDirtyConsumer, &dirty_log_,
+               &DirtyLogHandler::CreateDirtyConsumer);
+  server.Unary(s, {"DirtyLogService.ListDirtyConsumers", kShort},
+               &S::RequestListDirtyConsumers, &dirty_log_,
+               &DirtyLogHandler::ListDirtyConsumers);
+  server.Unary(s, {"DirtyLogService.DeleteDirtyConsumer", kLong},
+               &S::RequestDeleteDirtyConsumer, &dirty_log_,
+               &DirtyLogHandler::DeleteDirtyConsumer);
+  server.ServerStream(s, {"DirtyLogService.ReadDirtyLog", kLong},
+                      &S::RequestReadDirtyLog, &dirty_log_,
+                      &DirtyLogHandler::ReadDirtyLog);
+  server.ClientStream(s, {"DirtyLogService.ClearDirtyLog", kLong},
+                      &S::RequestClearDirtyLog, &dirty_log_,
+                      &DirtyLogHandler::ClearDirtyLog);
 }
 
 void Services::AddWorkingSet(RpcServer& server) {

@@ -9,6 +9,7 @@
 #include "server/base/executor.h"
 #include "server/convert/request_cache.h"
 #include "server/rpc/rpc_server.h"
+#include "server/services/dirty_log_service.h"
 #include "server/services/event_service.h"
 #include "server/services/guest_memory_service.h"
 #include "server/services/health_service.h"
@@ -56,6 +57,7 @@ class Services {
   GuestMemoryHandler guest_memory_;
   StatsHandler stats_;
   EventHandler event_;
+  DirtyLogHandler dirty_log_;
   HealthHandler health_;
   ReflectionHandler reflection_;
   ReflectionAlphaHandler reflection_alpha_;

@@ -14,6 +14,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -87,6 +88,22 @@ class FakeVm final : public Vm {
   absl::Status CheckBacked(Gpa gpa, uint64_t size) const override;
   absl::StatusOr<std::string> ReadMemory(Gpa gpa, uint64_t size) override;
   absl::Status WriteMemory(Gpa gpa, absl::string_view data) override;
+  // Frees what is mapped; ends at once if the call is cancelled.
+  absl::StatusOr<DiscardResult> DiscardRange(GfnRange range,
+                                             const WorkBudget& budget) override;
+
+  absl::Status CreateDirtyConsumer(absl::string_view id) override;
+  std::vector<std::string> ListDirtyConsumers() const override;
+  absl::Status DeleteDirtyConsumer(absl::string_view id) override;
+  absl::StatusOr<FrameBitmap> ReadDirtyLog(absl::string_view memslot_id,
+                                           absl::string_view consumer,
+                                           GfnRange range) override;
+  absl::StatusOr<int64_t> ClearDirtyLog(absl::string_view memslot_id,
+                                        absl::string_view consumer,
+                                        const FrameBitmap& bits) override;
+  std::vector<WaitingAccess> ListWaitingAccesses() const override;
+  // Takes any verdict; after RETRY the access waits again.
+  absl::Status ResolveAccess(int64_t access_id, Verdict verdict) override;
 
   VmStats Stats() const override;
 
@@ -95,7 +112,7 @@ class FakeVm final : public Vm {
   int64_t AddEventListener(std::function<void()> wake) override;
   void RemoveEventListener(int64_t id) override;
 
-  // Runs at the start of each MapRange, without a lock.
+  // Runs at the start of each MapRange and DiscardRange, without a lock.
   void SetMapHookForTest(std::function<void(const WorkBudget&)> hook);
   // What one of the verbs from ProtectRange() to ApplyBatch() was given; fields
   // that it does not have are left as they are.
@@ -121,6 +138,11 @@ class FakeVm final : public Vm {
   void SetVerbHookForTest(VerbHook hook);
   // The next WriteMemory takes `bytes` bytes and then fails.
   void FailWriteAfterForTest(uint64_t bytes);
+  // The guest writes the frame: each consumer sees it.
+  void MarkDirtyForTest(Gfn gfn);
+  void AddWaitingAccessForTest(const WaitingAccess& access);
+  // The verdicts that reached an access, in order.
+  std::vector<std::pair<int64_t, Verdict>> verdicts_for_test() const;
   void AddEventForTest(decltype(Event::detail) detail);
   // Forgets every event before `sequence`.
   void DropEventsBeforeForTest(int64_t sequence);
@@ -151,6 +173,14 @@ class FakeVm final : public Vm {
       ABSL_LOCKS_EXCLUDED(mutex_);
   VmInfo DescribeLocked() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   void AddEvent(decltype(Event::detail) detail) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The frames that `consumer` finds written, and those of the memslot.
+  struct LogView {
+    std::set<Gfn>* dirty;
+    GfnRange frames;
+  };
+  absl::StatusOr<LogView> FindLog(absl::string_view memslot_id,
+                                  absl::string_view consumer)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   const MemslotInfo* SlotOf(Gfn gfn) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   SpteView ViewOf(Gfn gfn) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   bool HasRunnableWaiter() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
@@ -172,6 +202,11 @@ class FakeVm final : public Vm {
   uint64_t fail_write_after_ ABSL_GUARDED_BY(mutex_) = ~uint64_t{0};
   std::function<void(const WorkBudget&)> map_hook_ ABSL_GUARDED_BY(mutex_);
   VerbHook verb_hook_ ABSL_GUARDED_BY(mutex_);
+  // By consumer.
+  std::map<std::string, std::set<Gfn>, std::less<>> dirty_
+      ABSL_GUARDED_BY(mutex_) = {{"default", {}}};
+  std::map<int64_t, WaitingAccess> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::pair<int64_t, Verdict>> verdicts_ ABSL_GUARDED_BY(mutex_);
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
   int64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

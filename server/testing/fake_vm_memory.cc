@@ -196,8 +196,37 @@ absl::Status FakeVm::WriteMemory(Gpa gpa, absl::string_view data) {
                        {{"writtenBytes", absl::StrCat(i)}});
     }
     bytes_[gpa.value() + i] = data[i];
+    const Gfn gfn = GfnOf(gpa + i);
+    if (!SlotOf(gfn)->config.dirty_log_enabled) continue;
+    for (auto& [consumer, frames] : dirty_) frames.insert(gfn);
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<DiscardResult> FakeVm::DiscardRange(GfnRange range,
+                                                   const WorkBudget& budget) {
+  std::function<void(const WorkBudget&)> hook;
+  {
+    absl::MutexLock lock(&mutex_);
+    hook = map_hook_;
+  }
+  if (hook) hook(budget);
+  absl::MutexLock lock(&mutex_);
+  const absl::Status checked = CheckRange(range);
+  if (!checked.ok()) return checked;
+  for (Gfn gfn = range.start; gfn < range.end; gfn += 1) {
+    if (SlotOf(gfn) == nullptr) return GfnNotBackedError(gfn);
+  }
+  if (budget.cancelled && budget.cancelled())
+    return DiscardResult{range.start, 0};
+  const auto first = mapped_.lower_bound(range.start);
+  const auto last = mapped_.lower_bound(range.end);
+  DiscardResult result{
+      range.end, std::distance(first, last) * static_cast<int64_t>(kPageSize)};
+  mapped_.erase(first, last);
+  bytes_.erase(bytes_.lower_bound(range.start.value() << kPageShift),
+               bytes_.lower_bound(range.end.value() << kPageShift));
+  return result;
 }
 
 VmStats FakeVm::Stats() const {

@@ -1,0 +1,91 @@
+// DirtyLog: which frames of a memslot were written, as each consumer sees it.
+//
+// Every consumer has a bitmap of its own. A write is marked in all of them, and
+// stays in each until its consumer clears it. Consumers have small numbers
+// here; who hands them out keeps their names.
+//
+// A guest's write is marked by who grants it, after the entry allows it and
+// before the vCPU goes on; a write of the daemon, once the bytes are there. Who
+// clears bits protects their frames afterwards, and copies them after that. So
+// a write is in the copy, or is marked again.
+//
+// Thread safety: Mark(), Read() and Clear() from any thread, at any time. What
+// changes consumers is called by one thread at a time.
+//
+// Invariants: while writes are tracked, each consumer that was added before the
+// frames were last protected has every write since then that it did not clear.
+
+#ifndef ENGINE_MEMORY_DIRTY_LOG_H_
+#define ENGINE_MEMORY_DIRTY_LOG_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "engine/base/limits.h"
+#include "engine/memory/lazy_bitmap.h"
+#include "engine/sync/pin_count.h"
+
+namespace tdp {
+
+class DirtyLog {
+ public:
+  static constexpr int kMaxConsumers = limits::kMaxDirtyConsumers;
+
+  explicit DirtyLog(uint64_t frame_count) : frame_count_(frame_count) {}
+  DirtyLog(const DirtyLog&) = delete;
+  DirtyLog& operator=(const DirtyLog&) = delete;
+
+  // Whether writes are to be noticed. Who grants writing to frames of which
+  // none is written asks first.
+  //
+  // Sequentially consistent, both: who switches it on looks for entries that
+  // grant writing afterwards, and who grants it looks here once more when it
+  // owns the entry. One of the two sees the other.
+  bool tracks() const { return tracks_.load(std::memory_order_seq_cst); }
+  void set_tracks(bool tracks) {
+    tracks_.store(tracks, std::memory_order_seq_cst);
+  }
+
+  // With every bit set, or none. HOST_MEMORY_EXHAUSTED changes nothing.
+  // REQUIRES: 0 <= consumer < kMaxConsumers, not added; on Remove, added.
+  absl::Status AddConsumer(int consumer, bool all_set);
+  void RemoveConsumer(int consumer);
+  void RemoveAllConsumers();
+
+  // The frames [first, end) were written. Frames count from the memslot's
+  // start.
+  void Mark(uint64_t first, uint64_t end);
+
+  // Fills `words` with the bits of frames from `first` on, lowest bit first;
+  // `first` may be negative, and bits of no frame are 0. False if there is no
+  // such consumer.
+  bool Read(int consumer, int64_t first, absl::Span<uint64_t> words);
+  // Clears the bits that are set in `words`, and leaves set there those that
+  // were. False as above.
+  bool Clear(int consumer, int64_t first, absl::Span<uint64_t> words);
+
+ private:
+  struct Consumer {
+    // Held by who uses the bitmap.
+    PinCount users;
+    std::optional<LazyBitmap> bitmap;
+  };
+
+  // Calls visit(bitmap) if the consumer has one.
+  template <typename Visit>
+  bool WithBitmap(int consumer, Visit visit);
+
+  const uint64_t frame_count_;
+  std::atomic<bool> tracks_{false};
+  // Bit i: consumer i has a bitmap. A hint: spares Mark() the others.
+  std::atomic<uint32_t> present_{0};
+  std::array<Consumer, kMaxConsumers> consumers_;
+};
+
+}  // namespace tdp
+
+#endif  // ENGINE_MEMORY_DIRTY_LOG_H_

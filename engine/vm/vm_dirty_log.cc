@@ -1,0 +1,292 @@
+// The dirty log: switching it, its consumers, reading and clearing.
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+#include "engine/base/limits.h"
+#include "engine/vm/vm_impl.h"
+
+namespace tdp {
+namespace {
+
+constexpr uint64_t kWordBits = 64;
+
+bool NeverStop() { return false; }
+
+Gfn AlignDownToWord(Gfn gfn) {
+  return Gfn(gfn.value() - gfn.value() % kWordBits);
+}
+
+// The bits of a word from `first` on that stand for frames of `range`.
+uint64_t MaskOf(Gfn first, GfnRange range) {
+  const GfnRange inside = range.Intersect({first, first + kWordBits});
+  if (inside.empty()) return 0;
+  const uint64_t ones = inside.size() == kWordBits
+                            ? ~uint64_t{0}
+                            : (uint64_t{1} << inside.size()) - 1;
+  return ones << (inside.start - first);
+}
+
+absl::Status DirtyLogOffError(absl::string_view memslot) {
+  return MakeError(ErrorReason::kDirtyLogOff,
+                   absl::StrCat(memslot,
+                                " has no dirty log; set dirty_log_enabled with "
+                                "UpdateMemslot"),
+                   {{"memslot", std::string(memslot)}});
+}
+
+absl::Status WithClearedFrames(const absl::Status& status, int64_t count) {
+  ErrorDetail detail = DetailOf(status).value_or(ErrorDetail{});
+  detail.metadata.emplace_back("clearedFrameCount", absl::StrCat(count));
+  return MakeError(detail.reason, status.message(), std::move(detail.metadata));
+}
+
+int64_t CountBits(const std::vector<uint64_t>& words) {
+  int64_t count = 0;
+  for (const uint64_t word : words) count += std::popcount(word);
+  return count;
+}
+
+// Both: bit i of byte j is frame 8 * j + i.
+std::string BytesOf(const std::vector<uint64_t>& words, uint64_t frame_count) {
+  std::string bytes((frame_count + 7) / 8, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<char>(words[i / 8] >> (8 * (i % 8)));
+  }
+  return bytes;
+}
+std::vector<uint64_t> WordsOf(const std::string& bytes) {
+  std::vector<uint64_t> words((bytes.size() + 7) / 8);
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    words[i / 8] |= uint64_t{static_cast<uint8_t>(bytes[i])} << (8 * (i % 8));
+  }
+  return words;
+}
+
+}  // namespace
+
+std::string VmImpl::DirtyConsumerName(absl::string_view id) const {
+  return absl::StrCat(name(), "/dirtyConsumers/", id);
+}
+
+// The consumers come first, then writes are noticed, then nothing is writable
+// that was not noticed. With every bit set there is nothing to notice until a
+// bit is cleared, and that protects its frame.
+absl::Status VmImpl::EnableDirtyLog(Memslot& memslot, bool initially_set) {
+  std::map<std::string, int> consumers;
+  {
+    MutexLock lock(state_mutex_);
+    consumers = dirty_consumers_;
+  }
+  DirtyLog& log = memslot.dirty_log();
+  absl::Status status;
+  for (const auto& [id, number] : consumers) {
+    status = log.AddConsumer(number, initially_set);
+    if (!status.ok()) break;
+  }
+  if (status.ok()) {
+    log.set_tracks(true);
+    if (!initially_set) {
+      status =
+          mmu_->WriteProtectRange(memslot.range(), PageLevel::k4K, NeverStop)
+              .status;
+    }
+  }
+  if (!status.ok()) DisableDirtyLog(memslot);
+  return status;
+}
+
+// Huge leaves that were split for the log come back where they can.
+void VmImpl::DisableDirtyLog(Memslot& memslot) {
+  memslot.dirty_log().set_tracks(false);
+  memslot.dirty_log().RemoveAllConsumers();
+  const GfnRange range = memslot.range();
+  // Should either fail, the next writes are granted one by one, as always.
+  (void)mmu_->GrantWrites(range, NeverStop);
+  (void)mmu_->CollapseHugePages(range, PageLevel::k2M, NeverStop);
+}
+
+std::vector<std::shared_ptr<Memslot>> VmImpl::TrackedMemslots() const {
+  std::vector<std::shared_ptr<Memslot>> tracked;
+  MutexLock lock(state_mutex_);
+  for (const auto& [id, record] : records_) {
+    if (record.memslot->dirty_log().tracks()) tracked.push_back(record.memslot);
+  }
+  return tracked;
+}
+
+absl::Status VmImpl::CreateDirtyConsumer(absl::string_view id) {
+  if (absl::Status s = CheckUsable("get a dirty consumer"); !s.ok()) return s;
+  MutexLock lifecycle(lifecycle_mutex_);
+  int number = 0;
+  {
+    MutexLock lock(state_mutex_);
+    if (dirty_consumers_.contains(std::string(id))) {
+      return AlreadyExistsError(DirtyConsumerName(id));
+    }
+    const auto taken = [&](int candidate) {
+      return std::any_of(
+          dirty_consumers_.begin(), dirty_consumers_.end(),
+          [&](const auto& entry) { return entry.second == candidate; });
+    };
+    while (taken(number)) ++number;
+  }
+  if (number >= DirtyLog::kMaxConsumers) {
+    return LimitError("max_dirty_consumers", limits::kMaxDirtyConsumers,
+                      "delete a consumer that nobody needs");
+  }
+  std::vector<std::shared_ptr<Memslot>> added;
+  for (const std::shared_ptr<Memslot>& memslot : TrackedMemslots()) {
+    absl::Status status =
+        memslot->dirty_log().AddConsumer(number, /*all_set=*/false);
+    if (status.ok()) {
+      added.push_back(memslot);
+      // What is writable now would be written without notice.
+      status =
+          mmu_->WriteProtectRange(memslot->range(), PageLevel::k4K, NeverStop)
+              .status;
+    }
+    if (!status.ok()) {
+      for (const auto& one : added) one->dirty_log().RemoveConsumer(number);
+      return status;
+    }
+  }
+  MutexLock lock(state_mutex_);
+  dirty_consumers_[std::string(id)] = number;
+  return absl::OkStatus();
+}
+
+std::vector<std::string> VmImpl::ListDirtyConsumers() const {
+  std::vector<std::string> ids;
+  MutexLock lock(state_mutex_);
+  for (const auto& [id, number] : dirty_consumers_) ids.push_back(id);
+  return ids;
+}
+
+absl::Status VmImpl::DeleteDirtyConsumer(absl::string_view id) {
+  if (absl::Status s = CheckExists(); !s.ok()) return s;
+  if (id == kDefaultDirtyConsumer) {
+    return FieldError("name", DirtyConsumerName(id),
+                      "a consumer that was created; the default one stays");
+  }
+  MutexLock lifecycle(lifecycle_mutex_);
+  int number = 0;
+  {
+    MutexLock lock(state_mutex_);
+    const auto it = dirty_consumers_.find(std::string(id));
+    if (it == dirty_consumers_.end()) {
+      return NotFoundError(DirtyConsumerName(id));
+    }
+    number = it->second;
+    dirty_consumers_.erase(it);
+  }
+  for (const std::shared_ptr<Memslot>& memslot : TrackedMemslots()) {
+    memslot->dirty_log().RemoveConsumer(number);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VmImpl::DirtyView> VmImpl::FindDirtyLog(
+    absl::string_view memslot_id, absl::string_view consumer) const {
+  if (absl::Status s = CheckExists(); !s.ok()) return s;
+  if (consumer.empty()) consumer = kDefaultDirtyConsumer;
+  const std::string memslot_name =
+      absl::StrCat(name(), "/memslots/", memslot_id);
+  DirtyView view;
+  {
+    MutexLock lock(state_mutex_);
+    const auto record = records_.find(std::string(memslot_id));
+    if (record == records_.end()) return NotFoundError(memslot_name);
+    view.memslot = record->second.memslot;
+    const auto number = dirty_consumers_.find(std::string(consumer));
+    if (number == dirty_consumers_.end()) {
+      return NotFoundError(DirtyConsumerName(consumer));
+    }
+    view.consumer = number->second;
+  }
+  if (!view.memslot->dirty_log().tracks()) {
+    return DirtyLogOffError(memslot_name);
+  }
+  if (!view.memslot->TryPin(PinMode::kUnmap)) {
+    return MakeError(ErrorReason::kOperationConflict,
+                     absl::StrCat(memslot_name,
+                                  " is being moved or deleted; try again when "
+                                  "that has ended"),
+                     {{"memslot", memslot_name}});
+  }
+  view.pin = BackingPin(view.memslot.get(), /*for_map=*/false);
+  return view;
+}
+
+absl::StatusOr<FrameBitmap> VmImpl::ReadDirtyLog(absl::string_view memslot_id,
+                                                 absl::string_view consumer,
+                                                 GfnRange range) {
+  absl::StatusOr<DirtyView> view = FindDirtyLog(memslot_id, consumer);
+  if (!view.ok()) return view.status();
+  const GfnRange all = view->memslot->range();
+  const GfnRange wanted = range.Intersect(all);
+  if (range.start >= range.end || wanted.empty()) {
+    return FieldError(
+        "range",
+        absl::StrCat(Hex(range.start.value()), "..", Hex(range.end.value())),
+        absl::StrCat("frames of the memslot, which holds ",
+                     Hex(all.start.value()), "..", Hex(all.end.value())));
+  }
+  const Gfn first = AlignDownToWord(wanted.start);
+  const uint64_t chunk = limits::kDirtyChunkFrames;
+  const Gfn end =
+      std::min(wanted.end, Gfn(first.value() - first.value() % chunk) + chunk);
+  std::vector<uint64_t> words((end - first + kWordBits - 1) / kWordBits);
+  if (!view->memslot->dirty_log().Read(
+          view->consumer,
+          static_cast<int64_t>(first.value() - all.start.value()),
+          absl::MakeSpan(words))) {
+    return DirtyLogOffError(absl::StrCat(name(), "/memslots/", memslot_id));
+  }
+  for (size_t i = 0; i < words.size(); ++i) {
+    words[i] &= MaskOf(first + i * kWordBits, {wanted.start, end});
+  }
+  return FrameBitmap{.first_gfn = first,
+                     .frame_count = static_cast<int64_t>(end - first),
+                     .bits = BytesOf(words, end - first)};
+}
+
+absl::StatusOr<int64_t> VmImpl::ClearDirtyLog(absl::string_view memslot_id,
+                                              absl::string_view consumer,
+                                              const FrameBitmap& bits) {
+  absl::StatusOr<DirtyView> view = FindDirtyLog(memslot_id, consumer);
+  if (!view.ok()) return view.status();
+  const GfnRange all = view->memslot->range();
+  DirtyLog& log = view->memslot->dirty_log();
+  std::vector<uint64_t> words = WordsOf(bits.bits);
+  const GfnRange named = {
+      bits.first_gfn, bits.first_gfn + static_cast<uint64_t>(bits.frame_count)};
+  for (size_t i = 0; i < words.size(); ++i) {
+    words[i] &= MaskOf(named.start + i * kWordBits, named.Intersect(all));
+  }
+  if (!log.Clear(view->consumer,
+                 static_cast<int64_t>(named.start.value() - all.start.value()),
+                 absl::MakeSpan(words))) {
+    return DirtyLogOffError(absl::StrCat(name(), "/memslots/", memslot_id));
+  }
+  // After the bits: a write in between is in what the caller copies next.
+  const MmuProgress protect =
+      mmu_->WriteProtectFrames(named.start, words, NeverStop);
+  if (!protect.status.ok()) {
+    // Their next write might not be noticed: they stay dirty, for everybody.
+    int64_t cleared = CountBits(words);
+    for (Gfn gfn = protect.next_gfn; gfn < named.end; gfn += 1) {
+      const uint64_t index = gfn - named.start;
+      if ((words[index / kWordBits] >> (index % kWordBits) & 1) == 0) continue;
+      log.Mark(gfn - all.start, gfn - all.start + 1);
+      --cleared;
+    }
+    return WithClearedFrames(protect.status, cleared);
+  }
+  return CountBits(words);
+}
+
+}  // namespace tdp
