@@ -74,8 +74,8 @@ class Backing {
   virtual HostCallResult Unmap(GfnRange run) = 0;
   // Changes the protection of mapped frames; leaves unmapped ones unmapped.
   virtual HostCallResult Protect(GfnRange run, HostProtection protection) = 0;
-  // A guest's write to the frame was granted. Called after the final value of
-  // its entry and before Wake().
+  // A guest's write to the frame is granted. Called by the owner of its entry,
+  // before the host call after which anybody can write.
   virtual void NoteWritten(Gfn gfn) = 0;
   // Lets every thread that sleeps in a fault on the run look again.
   virtual void Wake(GfnRange run) = 0;

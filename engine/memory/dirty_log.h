@@ -4,10 +4,10 @@
 // stays in each until its consumer clears it. Consumers have small numbers
 // here; who hands them out keeps their names.
 //
-// A guest's write is marked by who grants it, after the entry allows it and
-// before the vCPU goes on; a write of the daemon, once the bytes are there. Who
-// clears bits protects their frames afterwards, and copies them after that. So
-// a write is in the copy, or is marked again.
+// A guest's write is marked by who grants it and owns the entry, before the
+// host allows it; a write of the daemon, once the bytes are there. Who clears
+// bits protects their frames afterwards, waiting for owners, and copies them
+// after that. So a write is in the copy, or is marked again.
 //
 // Thread safety: Mark(), Read() and Clear() from any thread, at any time. What
 // changes consumers is called by one thread at a time.

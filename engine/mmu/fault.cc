@@ -184,6 +184,8 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
     backing.Wake(frame);
     return FaultResult::kRetry;
   }
+  // Before the host lets anybody write.
+  if (fault.write) backing.NoteWritten(gfn);
   CountHostCall();
   const HostCallResult host =
       backing.Map(frame, HostProtectionOf(run.target(0)));
@@ -193,7 +195,6 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
     return std::nullopt;
   }
   CommitTargets(run);
-  if (fault.write) backing.NoteWritten(gfn);
   CountFault(FaultResult::kFixed);
   backing.Wake(frame);
   return FaultResult::kFixed;
@@ -240,6 +241,8 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
   }
   const GfnRange range = run.range();
   const HostProtection protection = HostProtectionOf(run.target(0));
+  // Before the host lets anybody write.
+  if (fault.write) backing.NoteWritten(fault.gfn);
   CountHostCall();
   HostCallResult host;
   if (spurious) {
@@ -270,9 +273,7 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
       spurious ? FaultResult::kSpurious
                : (old.IsAccessed() ? FaultResult::kWriteProtected
                                    : FaultResult::kFixed);
-  const bool written = fault.write && run.target(0).IsWritable();
   CommitTargets(run);
-  if (written) backing.NoteWritten(fault.gfn);
   if (host.error == 0) CountFault(result);
   backing.Wake(range);
   if (host.error == 0) return {result, absl::OkStatus()};

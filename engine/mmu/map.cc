@@ -229,6 +229,11 @@ TdpMmu::MapStep TdpMmu::CommitMap(Backing& backing, const MapIntent& intent,
   const PageLevel level = run.level();
   const bool maps = plan.action == HostAction::kMap;
   const HostProtection protection = HostProtectionOf(plan.target);
+  // Before the host lets anybody write. A run of more frames than the fault's
+  // is not made while writes are tracked.
+  if (intent.for_fault && intent.needed.write && range.size() == 1) {
+    backing.NoteWritten(range.start);
+  }
   CountHostCall();
   const HostCallResult host = maps ? backing.Map(range, protection)
                                    : backing.Protect(range, protection);
@@ -256,11 +261,7 @@ TdpMmu::MapStep TdpMmu::CommitMap(Backing& backing, const MapIntent& intent,
     }
     if (maps && !rest_granted) new_entries = done;
   }
-  // A run of more is not made while writes are tracked.
-  const bool written = intent.for_fault && intent.needed.write &&
-                       range.size() == 1 && run.target(0).IsWritable();
   CommitTargets(run);
-  if (written) backing.NoteWritten(range.start);
   if (replaced != nullptr) pool_.Retire(replaced);
   if (intent.for_fault && host.error == 0) {
     CountFault(maps ? FaultResult::kFixed : FaultResult::kWriteProtected);

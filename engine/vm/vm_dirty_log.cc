@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -127,12 +128,11 @@ absl::Status VmImpl::CreateDirtyConsumer(absl::string_view id) {
     if (dirty_consumers_.contains(std::string(id))) {
       return AlreadyExistsError(DirtyConsumerName(id));
     }
-    const auto taken = [&](int candidate) {
-      return std::any_of(
-          dirty_consumers_.begin(), dirty_consumers_.end(),
-          [&](const auto& entry) { return entry.second == candidate; });
-    };
-    while (taken(number)) ++number;
+    std::set<int> taken;
+    for (const auto& [other, its_number] : dirty_consumers_) {
+      taken.insert(its_number);
+    }
+    while (taken.contains(number)) ++number;
   }
   if (number >= DirtyLog::kMaxConsumers) {
     return LimitError("max_dirty_consumers", limits::kMaxDirtyConsumers,
@@ -262,11 +262,15 @@ absl::StatusOr<int64_t> VmImpl::ClearDirtyLog(absl::string_view memslot_id,
   const GfnRange all = view->memslot->range();
   DirtyLog& log = view->memslot->dirty_log();
   std::vector<uint64_t> words = WordsOf(bits.bits);
-  const GfnRange named = {
-      bits.first_gfn, bits.first_gfn + static_cast<uint64_t>(bits.frame_count)};
+  const GfnRange named = {bits.first_gfn,
+                          bits.first_gfn + words.size() * kWordBits};
+  if (named.Intersect(all).empty()) return 0;
   for (size_t i = 0; i < words.size(); ++i) {
     words[i] &= MaskOf(named.start + i * kWordBits, named.Intersect(all));
   }
+  // A frame that was clear already is protected too: a call that was broken off
+  // may have cleared it and gone no further.
+  const std::vector<uint64_t> wanted = words;
   if (!log.Clear(view->consumer,
                  static_cast<int64_t>(named.start.value() - all.start.value()),
                  absl::MakeSpan(words))) {
@@ -274,17 +278,16 @@ absl::StatusOr<int64_t> VmImpl::ClearDirtyLog(absl::string_view memslot_id,
   }
   // After the bits: a write in between is in what the caller copies next.
   const MmuProgress protect =
-      mmu_->WriteProtectFrames(named.start, words, NeverStop);
+      mmu_->WriteProtectFrames(named.start, wanted, NeverStop);
   if (!protect.status.ok()) {
     // Their next write might not be noticed: they stay dirty, for everybody.
-    int64_t cleared = CountBits(words);
-    for (Gfn gfn = protect.next_gfn; gfn < named.end; gfn += 1) {
+    const GfnRange inside = named.Intersect(all);
+    for (Gfn gfn = inside.start; gfn < inside.end; gfn += 1) {
       const uint64_t index = gfn - named.start;
-      if ((words[index / kWordBits] >> (index % kWordBits) & 1) == 0) continue;
+      if ((wanted[index / kWordBits] >> (index % kWordBits) & 1) == 0) continue;
       log.Mark(gfn - all.start, gfn - all.start + 1);
-      --cleared;
     }
-    return WithClearedFrames(protect.status, cleared);
+    return WithClearedFrames(protect.status, 0);
   }
   return CountBits(words);
 }
