@@ -214,13 +214,7 @@ absl::Status RunDeleteConsumer(Session& session, const ConsumerArgs& args) {
   v1::DeleteDirtyConsumerRequest request;
   request.set_name(DirtyConsumerName(args.vm, args.consumer));
   const auto response = session.client().DeleteDirtyConsumer(request);
-  if (!response.ok()) return response.status();
-  if (session.json()) {
-    session.PrintJson(*response);
-  } else {
-    session.out() << "deleted " << request.name() << "\n";
-  }
-  return absl::OkStatus();
+  return session.PrintDeleted(response, request.name());
 }
 
 // Adds "VM SLOT [RANGE]" and "--consumer".

@@ -9,6 +9,8 @@
 #include <istream>
 #include <ostream>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "client/lib/client.h"
 #include "google/protobuf/message.h"
@@ -38,6 +40,18 @@ class Session {
 
   // Prints one line and flushes, so that a reader of a stream sees it at once.
   void PrintJson(const google::protobuf::Message& message);
+  // Tells of the end of the resource `name`, which `response` answers.
+  template <typename Response>
+  absl::Status PrintDeleted(const absl::StatusOr<Response>& response,
+                            absl::string_view name) {
+    if (!response.ok()) return response.status();
+    if (json()) {
+      PrintJson(*response);
+    } else {
+      out() << "deleted " << name << "\n";
+    }
+    return absl::OkStatus();
+  }
 
   // Tells why the command fails though every call succeeded.
   void Fail(absl::string_view sentence);

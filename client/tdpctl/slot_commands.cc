@@ -132,13 +132,7 @@ absl::Status RunDelete(Session& session, const SlotArgs& args) {
   v1::DeleteMemslotRequest request;
   request.set_name(MemslotName(args.vm, args.slot));
   const auto response = session.client().DeleteMemslot(request);
-  if (!response.ok()) return response.status();
-  if (session.json()) {
-    session.PrintJson(*response);
-  } else {
-    session.out() << "deleted " << request.name() << "\n";
-  }
-  return absl::OkStatus();
+  return session.PrintDeleted(response, request.name());
 }
 
 void AddSource(Parameters& parameters, v1::Memslot* slot) {

@@ -111,13 +111,7 @@ absl::Status RunList(Session& session, const v1::ListVmsRequest&) {
 
 absl::Status RunDelete(Session& session, const v1::DeleteVmRequest& request) {
   const auto response = session.client().DeleteVm(request);
-  if (!response.ok()) return response.status();
-  if (session.json()) {
-    session.PrintJson(*response);
-  } else {
-    session.out() << "deleted " << request.name() << "\n";
-  }
-  return absl::OkStatus();
+  return session.PrintDeleted(response, request.name());
 }
 
 void AddLabel(Parameters& parameters, const std::string& description,
