@@ -155,8 +155,8 @@ class Vm {
                                                    absl::string_view consumer,
                                                    GfnRange range) = 0;
   // Clears the bits that are set in `bits`, then protects their frames again.
-  // Returns how many were set; on error, metadata "clearedFrameCount" says it.
-  // A write after that is reported again.
+  // Returns how many were set; on error they are set again. A write after that
+  // is reported again.
   virtual absl::StatusOr<int64_t> ClearDirtyLog(  // BLOCKING
       absl::string_view memslot_id, absl::string_view consumer,
       const FrameBitmap& bits) = 0;

@@ -39,12 +39,6 @@ absl::Status DirtyLogOffError(absl::string_view memslot) {
                    {{"memslot", std::string(memslot)}});
 }
 
-absl::Status WithClearedFrames(const absl::Status& status, int64_t count) {
-  ErrorDetail detail = DetailOf(status).value_or(ErrorDetail{});
-  detail.metadata.emplace_back("clearedFrameCount", absl::StrCat(count));
-  return MakeError(detail.reason, status.message(), std::move(detail.metadata));
-}
-
 int64_t CountBits(const std::vector<uint64_t>& words) {
   int64_t count = 0;
   for (const uint64_t word : words) count += std::popcount(word);
@@ -287,7 +281,7 @@ absl::StatusOr<int64_t> VmImpl::ClearDirtyLog(absl::string_view memslot_id,
       if ((wanted[index / kWordBits] >> (index % kWordBits) & 1) == 0) continue;
       log.Mark(gfn - all.start, gfn - all.start + 1);
     }
-    return WithClearedFrames(protect.status, 0);
+    return protect.status;
   }
   return CountBits(words);
 }
