@@ -100,6 +100,11 @@ class Memslot final : public Backing {
   bool writable() const override;
   bool tracks_writes() const override { return dirty_log_.tracks(); }
   PageLevel max_fault_level() const override { return max_fault_level_; }
+  int fault_around() const override {
+    // Relaxed: a matter of speed.
+    return fault_around_.load(std::memory_order_relaxed);
+  }
+  GfnRange ReadyAround(Gfn gfn, GfnRange window) override;
   absl::Status LoadContent(GfnRange run) override;
   HostCallResult Map(GfnRange run, HostProtection protection) override;
   // On failure, part of the run may be gone from the window: the host is never
@@ -163,6 +168,9 @@ class Memslot final : public Backing {
   // answers faults; nothing here depends on it.
   bool faults_wait() const {
     return faults_wait_.load(std::memory_order_acquire);
+  }
+  void set_fault_around(int frames) {
+    fault_around_.store(frames, std::memory_order_relaxed);
   }
   void set_faults_wait(bool wait) {
     faults_wait_.store(wait, std::memory_order_release);
@@ -229,6 +237,7 @@ class Memslot final : public Backing {
   std::atomic<uint64_t> base_pfn_;
   std::atomic<bool> read_only_;
   std::atomic<bool> faults_wait_{false};
+  std::atomic<int> fault_around_{1};
   DirtyLog dirty_log_;
 
   PinCount map_pins_;

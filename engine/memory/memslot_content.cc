@@ -46,6 +46,20 @@ absl::Status Memslot::HostMemoryError(uint64_t index, int error) const {
        {"cause", strerror(error)}});
 }
 
+GfnRange Memslot::ReadyAround(Gfn gfn, GfnRange window) {
+  const auto ready = [&](Gfn at) {
+    const uint64_t frame = IndexOf(at);
+    return content_->Look(frame, frame + 1).state == State::kReady;
+  };
+  window = window.Intersect(range());
+  GfnRange around = {gfn, gfn + 1};
+  while (around.start > window.start && ready(Gfn(around.start.value() - 1))) {
+    around.start = Gfn(around.start.value() - 1);
+  }
+  while (around.end < window.end && ready(around.end)) around.end += 1;
+  return around;
+}
+
 absl::Status Memslot::LoadContent(GfnRange run) {
   const absl::Status run_status = CheckRun(run);
   if (!run_status.ok()) return run_status;

@@ -156,8 +156,19 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
       return std::nullopt;
     }
   }
-  const GfnRange frame = {gfn, gfn + 1};
-  if (!backing.LoadContent(frame).ok()) return std::nullopt;
+  if (!backing.LoadContent({gfn, gfn + 1}).ok()) return std::nullopt;
+  const bool tracks = backing.tracks_writes();
+  GfnRange want = {gfn, gfn + 1};
+  // While writes are tracked, what is written is granted alone.
+  if (const int around = backing.fault_around();
+      around > 1 && !(tracks && fault.write)) {
+    const auto frames = static_cast<uint64_t>(around);
+    const Gfn start(gfn.value() - gfn.value() % frames);
+    const Gfn block = AlignDown(gfn, PageLevel::k2M);
+    want = backing.ReadyAround(
+        gfn, GfnRange{start, start + frames}.Intersect(
+                 {block, block + FramesPerEntry(PageLevel::k2M)}));
+  }
   FrozenRun run;
   bool stale = false;
   {
@@ -165,39 +176,68 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
     RcuReadGuard rcu(rcu_);
     const RootSet& roots = Roots();
     PageTable* table = roots.valid().directory->Find(gfn);
-    const Access limit = limits_.At(gfn).access;
+    const AccessLimits::Run limit = limits_.At(gfn);
     const Access needed = {.read = true, .write = fault.write};
-    if (roots.HasInvalid() || table == nullptr || !Allows(limit, needed)) {
+    if (roots.HasInvalid() || table == nullptr ||
+        !Allows(limit.access, needed)) {
       return std::nullopt;
     }
-    const bool make_writable =
-        backing.writable() && (fault.write || !backing.tracks_writes());
-    run.FreezeNew(table->EntryAt(IndexIn(gfn, PageLevel::k4K)), gfn, 1,
-                  NewLeaf(LeafSource(backing), gfn, PageLevel::k4K,
-                          make_writable, limit));
-    if (run.empty()) return std::nullopt;
+    want.start = FirstFree(table, gfn, want.start);
+    // One limit for all of them: that of the frame.
+    while (limits_.At(want.start).end <= gfn) {
+      want.start = limits_.At(want.start).end;
+    }
+    want.end = std::min(want.end, limit.end);
+    const bool make_writable = backing.writable() && (fault.write || !tracks);
+    run.FreezeNew(table->EntryAt(IndexIn(want.start, PageLevel::k4K)),
+                  want.start, static_cast<int>(want.size()),
+                  NewLeaf(LeafSource(backing), want.start, PageLevel::k4K,
+                          make_writable, limit.access));
     stale = sequence_.Changed(gfn, sequence);
+  }
+  const GfnRange range = run.range();
+  if (!range.Contains(gfn)) {
+    // Another thread was faster.
+    RestoreRun(run);
+    if (!range.empty()) backing.Wake(range);
+    return std::nullopt;
   }
   if (stale) {
     RestoreRun(run);
     CountFault(FaultResult::kRetry);
-    backing.Wake(frame);
+    backing.Wake(range);
     return FaultResult::kRetry;
   }
   // Before the host lets anybody write.
   if (fault.write) backing.NoteWritten(gfn);
   CountHostCall();
   const HostCallResult host =
-      backing.Map(frame, HostProtectionOf(run.target(0)));
-  if (host.done_frames == 0) {
-    RestoreRun(run);
-    backing.Wake(frame);
-    return std::nullopt;
+      backing.Map(range, HostProtectionOf(run.target(0)));
+  for (int i = static_cast<int>(host.done_frames); i < run.size(); ++i) {
+    run.set_target(i, Spte::NonPresent());
   }
   CommitTargets(run);
+  if (host.done_frames <= gfn - range.start) {
+    backing.Wake(range);
+    return std::nullopt;
+  }
   CountFault(FaultResult::kFixed);
-  backing.Wake(frame);
+  backing.Wake(range);
   return FaultResult::kFixed;
+}
+
+// The first frame from `start` on behind which, up to `gfn`, no entry is
+// present.
+Gfn TdpMmu::FirstFree(PageTable* table, Gfn gfn, Gfn start) {
+  while (gfn > start) {
+    const Gfn before(gfn.value() - 1);
+    if (!ReadSpte(table->EntryAt(IndexIn(before, PageLevel::k4K)))
+             .IsNonPresent()) {
+      break;
+    }
+    gfn = before;
+  }
+  return gfn;
 }
 
 // Serves what needs no table and no mmu_lock: a frame whose entry is present in

@@ -369,6 +369,7 @@ class TdpMmu {
   std::optional<FaultResult> TryInstallFrame(const PageFault& fault,
                                              Backing& backing,
                                              ChangeSequence::Snapshot sequence);
+  static Gfn FirstFree(PageTable* table, Gfn gfn, Gfn start);
   // `content_lost` is set if the frame must be loaded again.
   FaultOutcome TryFastFault(const PageFault& fault, Backing& backing,
                             bool* content_lost);
