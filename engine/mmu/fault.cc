@@ -25,6 +25,11 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
             absl::OkStatus()};
   }
   Backing& backing = *found.pin;
+  if (fault.sweeps.has_value() && *fault.sweeps != sequence_.sweeps()) {
+    CountFault(FaultResult::kRetry);
+    backing.Wake({fault.gfn, fault.gfn + 1});
+    return {FaultResult::kRetry, absl::OkStatus()};
+  }
   if (fault.write && !backing.writable()) {
     return {FaultResult::kForbidden, absl::OkStatus()};
   }
@@ -32,9 +37,8 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
     return {*result, absl::OkStatus()};
   }
   bool content_lost = false;
-  if (FaultOutcome fast = TryFastFault(fault, backing, &content_lost);
-      fast.result != FaultResult::kRetry) {
-    return fast;
+  if (auto fast = TryFastFault(fault, backing, sequence, &content_lost)) {
+    return *std::move(fast);
   }
 
   if (!fault.may_install) {
@@ -89,9 +93,8 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
       case StepResult::kNothingToDo:
         // Another thread was faster, or a limit stands: look as it is now.
         content_lost = false;
-        if (FaultOutcome fast = TryFastFault(fault, backing, &content_lost);
-            fast.result != FaultResult::kRetry) {
-          return fast;
+        if (auto fast = TryFastFault(fault, backing, sequence, &content_lost)) {
+          return *std::move(fast);
         }
         if (content_lost && ++content_retries > kMaxContentRetries) {
           return {FaultResult::kFailed,
@@ -241,13 +244,13 @@ Gfn TdpMmu::FirstFree(PageTable* table, Gfn gfn, Gfn start) {
 }
 
 // Serves what needs no table and no mmu_lock: a frame whose entry is present in
-// the valid root. kRetry: it is not, or it changed; take the slow path. Without
+// the valid root. Without
 // mmu_lock the root may become invalid meanwhile; the entry stays frozen until
 // the host call has ended, so the zapper of the root waits for it. (Linux
 // arch/x86/kvm/mmu/mmu.c, fast_page_fault().)
-FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
-                                  bool* content_lost) {
-  const FaultOutcome slow = {FaultResult::kRetry, absl::OkStatus()};
+std::optional<FaultOutcome> TdpMmu::TryFastFault(
+    const PageFault& fault, Backing& backing, ChangeSequence::Snapshot sequence,
+    bool* content_lost) {
   FrozenRun run;
   Spte old;
   bool spurious = false;
@@ -255,19 +258,28 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
     RcuReadGuard rcu(rcu_);
     const LastEntry last = FindLastEntry(Roots().valid().tree(), fault.gfn);
     old = last.spte;
-    if (!old.IsLeaf(last.level)) return slow;
+    if (!old.IsLeaf(last.level)) return std::nullopt;
     const bool allowed =
         old.IsReadable() && (!fault.write || old.IsMmuWritable());
-    if (!allowed) return {FaultResult::kForbidden, absl::OkStatus()};
+    if (!allowed) {
+      return FaultOutcome{FaultResult::kForbidden, absl::OkStatus()};
+    }
     spurious = old.Permits({.read = true, .write = fault.write});
     // Mapping a 1G leaf, or granting a write to it, takes more than one host
     // call.
-    if (last.level > PageLevel::k2M && !spurious) return slow;
+    if (last.level > PageLevel::k2M && !spurious) return std::nullopt;
     const Spte target = fault.write ? old.WithWrite() : old.WithAccessed();
     if (!run.TryExtend(last.entry, AlignDown(fault.gfn, last.level), last.level,
                        last.spte, target)) {
-      return slow;
+      return std::nullopt;
     }
+  }
+  if (!spurious && sequence_.Changed(fault.gfn, sequence)) {
+    const GfnRange leaf = run.range();
+    RestoreRun(run);
+    CountFault(FaultResult::kRetry);
+    backing.Wake(leaf);
+    return FaultOutcome{FaultResult::kRetry, absl::OkStatus()};
   }
   // Looked at by the owner: whoever has switched the dirty log on finds the
   // entry FROZEN, or is seen here.
@@ -277,12 +289,12 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
     const GfnRange leaf = run.range();
     RestoreRun(run);
     backing.Wake(leaf);
-    return slow;
+    return std::nullopt;
   }
   const GfnRange range = run.range();
   const HostProtection protection = HostProtectionOf(run.target(0));
-  // Before the host lets anybody write.
-  if (fault.write) backing.NoteWritten(fault.gfn);
+  // Before the host lets anybody write. What the entry grants was noted.
+  if (fault.write && !spurious) backing.NoteWritten(fault.gfn);
   CountHostCall();
   HostCallResult host;
   if (spurious) {
@@ -316,14 +328,15 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
   CommitTargets(run);
   if (host.error == 0) CountFault(result);
   backing.Wake(range);
-  if (host.error == 0) return {result, absl::OkStatus()};
+  if (host.error == 0) return FaultOutcome{result, absl::OkStatus()};
   // EFAULT: the frame lost its page; the slow path loads it again.
   *content_lost = host.error == EFAULT;
   if (spurious && host.error != EFAULT) {
-    return {FaultResult::kFailed,
-            HostFrameError(WindowCall::kMap, fault.gfn, host.error)};
+    return FaultOutcome{
+        FaultResult::kFailed,
+        HostFrameError(WindowCall::kMap, fault.gfn, host.error)};
   }
-  return slow;
+  return std::nullopt;
 }
 
 // Counts a fault. Before its vCPU is woken: who sees the guest go on finds the
