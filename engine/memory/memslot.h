@@ -106,6 +106,8 @@ class Memslot final : public Backing {
   }
   GfnRange ReadyAround(Gfn gfn, GfnRange window) override;
   absl::Status LoadContent(GfnRange run) override;
+  // Whether LoadContent() of the frame would not wait for a disk.
+  bool LoadsQuickly(Gfn gfn) const;
   HostCallResult Map(GfnRange run, HostProtection protection) override;
   // On failure, part of the run may be gone from the window: the host is never
   // looser than before.
@@ -129,8 +131,10 @@ class Memslot final : public Backing {
   // Gives the memory back; the frames read as zero from now on, whatever the
   // source holds. REQUIRES: zapped; who maps meanwhile gets EFAULT from Map()
   // and loads again.
-  // Adds what the host freed to `*freed_frames`.
-  absl::Status DiscardContent(GfnRange run, int64_t* freed_frames);
+  // On failure the first `*done_frames` are discarded. `*freed_frames` is how
+  // many the host freed.
+  absl::Status DiscardContent(GfnRange run, uint64_t* done_frames,
+                              int64_t* freed_frames);
 
   // Faults.
   //
