@@ -117,6 +117,26 @@ void DirtyLog::Mark(uint64_t first, uint64_t end) {
   }
 }
 
+absl::Status DirtyLog::Harvest(
+    absl::FunctionRef<absl::Status(absl::Span<uint64_t>)> take) {
+  MutexLock lock(harvest_mutex_);
+  harvested_.assign((frame_count_ + kWordBits - 1) / kWordBits, 0);
+  if (absl::Status s = take(absl::MakeSpan(harvested_)); !s.ok()) return s;
+  const uint32_t present = present_.load(std::memory_order_acquire);
+  for (int place = 0; present >> place != 0; ++place) {
+    if ((present >> place & 1) == 0) continue;
+    WithBitmap(place, [&](const Consumer& consumer) {
+      harvest_mutex_.AssertHeld();
+      for (size_t i = 0; i < harvested_.size(); ++i) {
+        if (harvested_[i] == 0) continue;
+        consumer.bitmap->word(i).fetch_or(harvested_[i],
+                                          std::memory_order_acq_rel);
+      }
+    });
+  }
+  return absl::OkStatus();
+}
+
 DirtyLog::Answer DirtyLog::Read(DirtyConsumer consumer, Gfn base, Gfn first,
                                 absl::Span<uint64_t> words) {
   auto at = static_cast<int64_t>(first.value() - base.value());

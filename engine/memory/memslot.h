@@ -58,6 +58,9 @@ struct MemslotOptions {
   PageLevel max_fault_level = PageLevel::k4K;
   // Where the content comes from; zero if there is none.
   std::optional<FileSource> source;
+  // The kernel notes which frames of the window are written, instead of holding
+  // writes to read-only frames back.
+  bool notes_writes = false;
   UserfaultfdOptions userfaultfd;
   // Tests put their own here; it outlives the memslot.
   HostCalls* host_calls = nullptr;
@@ -99,6 +102,7 @@ class Memslot final : public Backing {
   Pfn base_pfn() const override;
   bool writable() const override;
   bool tracks_writes() const override { return dirty_log_.tracks(); }
+  bool write_protects() const override { return !notes_writes_; }
   PageLevel max_fault_level() const override { return max_fault_level_; }
   int fault_around() const override {
     // Relaxed: a matter of speed.
@@ -150,6 +154,11 @@ class Memslot final : public Backing {
   absl::Status Admit(Gfn gfn);
   // Frames that are refused.
   int64_t RefusedCount() const;
+
+  // Puts into `words` which frames were written since the last call, lowest bit
+  // first, and begins anew. A frame that is unmapped is marked in the dirty log
+  // at once. REQUIRES: `notes_writes`.
+  absl::Status TakeWritten(absl::Span<uint64_t> words);
 
   // Pins. Callers get them from MemslotTable, which keeps the memslot alive.
   bool TryPin(PinMode mode);
@@ -223,6 +232,7 @@ class Memslot final : public Backing {
 
   const std::string name_;
   const PageLevel max_fault_level_;
+  const bool notes_writes_;
   const std::unique_ptr<HostCalls> own_calls_;  // null if a test gave its own
   HostCalls* const calls_;
   const std::unique_ptr<GuestMemory> memory_;

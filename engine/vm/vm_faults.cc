@@ -291,7 +291,9 @@ absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
   }
   const Access limit = mmu_->LimitOf(access.gfn);
   if (Allows(limit, needed)) return MapGranted(*memslot, access);
-  const Access lifted = {.read = true, .write = limit.write || write};
+  const Access lifted = {
+      .read = true,
+      .write = limit.write || write || !memslot->write_protects()};
   const auto never_stop = [] { return false; };
   const MmuProgress progress = mmu_->ProtectRange(frame, lifted, never_stop);
   if (!progress.status.ok()) return progress.status;

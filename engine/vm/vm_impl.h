@@ -186,6 +186,8 @@ class VmImpl final : public Vm, private VcpuHost {
 
   // vm_memslots.cc
   absl::Status CheckMemslotConfig(MemslotConfig& config) const;
+  // The window itself notes writes, and holds none back.
+  bool NotesWrites(const MemslotConfig& config) const;
   absl::Status CheckFrames(Gfn base, int64_t frame_count) const;
   MemslotInfo DescribeRecord(absl::string_view id,
                              const MemslotRecord& record) const;
@@ -213,6 +215,8 @@ class VmImpl final : public Vm, private VcpuHost {
                                  int max, absl::string_view rule);
 
   // vm_mmu_changes.cc
+  // That writes to frames of `range` can be held back.
+  absl::Status CheckWriteProtects(GfnRange range) const;
   // Checks the operations of a batch and appends them to `batch`.
   absl::Status CheckBatch(absl::Span<const BatchOperation> operations,
                           std::vector<MmuOperation>& batch) const;
@@ -223,12 +227,18 @@ class VmImpl final : public Vm, private VcpuHost {
   absl::Status DiscardPiece(GfnRange piece, DiscardResult& result);
 
   // vm_dirty_log.cc
-  absl::Status EnableDirtyLog(Memslot& memslot, bool initially_set)
+  // `known`: the memslot is known to KVM.
+  absl::Status EnableDirtyLog(const MemslotRecord& record, bool initially_set,
+                              bool known)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
-  void DisableDirtyLog(Memslot& memslot)
+  void DisableDirtyLog(const MemslotRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
+  // Tells KVM, or the window, whether to note writes.
+  absl::Status FollowDirtyLog(const MemslotRecord& record);
+  absl::Status Harvest(Memslot& memslot, uint32_t kvm_slot_id) const;
   struct DirtyView {
     std::shared_ptr<Memslot> memslot;
+    uint32_t kvm_slot_id = 0;
     BackingPin pin;
     DirtyConsumer consumer;
   };
@@ -241,7 +251,7 @@ class VmImpl final : public Vm, private VcpuHost {
                              absl::string_view memslot_id,
                              absl::string_view consumer) const;
   std::string DirtyConsumerName(absl::string_view id) const;
-  std::vector<std::shared_ptr<Memslot>> TrackedMemslots() const;
+  std::vector<MemslotRecord> LoggedMemslots() const;
 
   // vm_faults.cc
   struct GuestFault {
