@@ -125,6 +125,7 @@ int RunTdpctl(std::vector<std::string> args, Io io) {
   AddEventsCommand(commands);
   AddWaitingCommands(commands);
   AddMemoryCommands(commands);
+  AddWorkingSetCommands(commands);
   try {
     std::reverse(args.begin(), args.end());  // as CLI11 wants them
     app.parse(std::move(args));

@@ -25,6 +25,7 @@ void AddStatsCommand(CommandSet& commands);
 void AddEventsCommand(CommandSet& commands);
 void AddWaitingCommands(CommandSet& commands);
 void AddMemoryCommands(CommandSet& commands);
+void AddWorkingSetCommands(CommandSet& commands);
 
 }  // namespace tdp::client
 
