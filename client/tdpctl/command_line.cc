@@ -120,6 +120,7 @@ int RunTdpctl(std::vector<std::string> args, Io io) {
   AddDirtyCommands(commands);
   AddDiscardCommand(commands);
   AddWalkCommand(commands);
+  AddHeatmapCommand(commands);
   AddAuditCommand(commands);
   AddStatsCommand(commands);
   AddEventsCommand(commands);

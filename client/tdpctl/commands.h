@@ -20,6 +20,7 @@ void AddBatchCommand(CommandSet& commands);
 void AddDirtyCommands(CommandSet& commands);
 void AddDiscardCommand(CommandSet& commands);
 void AddWalkCommand(CommandSet& commands);
+void AddHeatmapCommand(CommandSet& commands);
 void AddAuditCommand(CommandSet& commands);
 void AddStatsCommand(CommandSet& commands);
 void AddEventsCommand(CommandSet& commands);
