@@ -69,19 +69,18 @@ std::string FrameText(uint64_t gfn) {
   return absl::StrCat("gfn:", FormatHex(gfn));
 }
 
-std::string BytesText(uint64_t frames) {
-  return FormatSize(frames << kFrameShift);
-}
-
 std::string Total(const Heatmap& heatmap, const char* word,
                   int64_t HeatCell::* count) {
-  int64_t sum = 0;
-  for (const HeatCell& cell : heatmap.cells()) sum += cell.*count;
-  const int64_t all =
-      static_cast<int64_t>(heatmap.range().end_gfn - heatmap.range().start_gfn);
-  return absl::StrCat(word, " ",
-                      RoundSizeText(static_cast<uint64_t>(sum) << kFrameShift),
-                      " (", ShareText(sum, all), ")");
+  int64_t frames = 0;
+  for (const HeatCell& cell : heatmap.cells()) frames += cell.*count;
+  return absl::StrCat(
+      word, " ", RoundSizeText(static_cast<uint64_t>(frames) << kFrameShift));
+}
+
+std::string DirtySourceText(const HeatmapLabels& labels) {
+  if (labels.consumer.empty()) return "by the Dirty bits";
+  const size_t id = labels.consumer.rfind('/') + 1;  // 0 if there is none
+  return absl::StrCat("by the log of ", labels.consumer.substr(id));
 }
 
 void SetText(Struct& fields, const char* key, absl::string_view value) {
@@ -99,15 +98,14 @@ std::string HeatmapText(const Heatmap& heatmap, const HeatmapLabels& labels,
                         const HeatmapStyle& style) {
   const FrameRange range = heatmap.range();
   std::string text = absl::StrCat(
-      labels.memslot, "  ", FormatFrameRange(range), " (",
-      BytesText(range.end_gfn - range.start_gfn), ")  one cell is ",
-      FramesText(static_cast<int64_t>(heatmap.frames_per_cell())), "\n",
-      Total(heatmap, "dirty", &HeatCell::dirty_count), " by ",
-      labels.consumer.empty() ? "the Dirty bits"
-                              : absl::StrCat("the log of ", labels.consumer),
-      "  ", Total(heatmap, "young", &HeatCell::young_count), "  ",
+      labels.memslot, "  ", FormatFrameRange(range),
+      "  cell: ", FramesText(static_cast<int64_t>(heatmap.frames_per_cell())),
+      "\n", Total(heatmap, "mapped", &HeatCell::mapped_count), " of ",
+      FormatSize((range.end_gfn - range.start_gfn) << kFrameShift), "  ",
       Total(heatmap, "huge", &HeatCell::huge_count), "  ",
-      Total(heatmap, "mapped", &HeatCell::mapped_count), "\n");
+      Total(heatmap, "young", &HeatCell::young_count), "  ",
+      Total(heatmap, "dirty", &HeatCell::dirty_count), " ",
+      DirtySourceText(labels), "\n");
   const std::vector<HeatCell>& cells = heatmap.cells();
   const size_t width = static_cast<size_t>(std::max(1, style.width));
   const size_t last_row = (cells.size() - 1) / width * width;
@@ -136,7 +134,7 @@ std::string HeatmapLegend(bool colors) {
     character.Append(look.color, absl::string_view(&look.whole, 1));
     absl::StrAppend(&text, character.Finish(), " ", look.word, "  ");
   }
-  return absl::StrCat(text, "(small: some frames of the cell)\n");
+  return absl::StrCat(text, "(small: partly)\n");
 }
 
 std::string HeatmapJson(const Heatmap& heatmap, const HeatmapLabels& labels) {
