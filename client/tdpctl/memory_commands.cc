@@ -91,8 +91,12 @@ absl::Status ReadToFile(Session& session, const ReadArgs& args) {
 
 absl::Status RunRead(Session& session, const ReadArgs& args) {
   if (!args.output_path.empty()) return ReadToFile(session, args);
-  if (args.raw)
-    return ReadRaw(session, args.request, Progress::kNone, session.out());
+  if (args.raw) {
+    return ReadRaw(
+        session, args.request,
+        session.out_terminal().exists() ? Progress::kNone : Progress::kBar,
+        session.out());
+  }
   if (session.json()) {
     return session.client().ReadGuestMemory(
         args.request, [&](const v1::ReadGuestMemoryResponse& response) {

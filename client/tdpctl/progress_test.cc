@@ -168,8 +168,11 @@ TEST_F(ProgressTest, MemoryThatIsSavedHasABarAndMemoryThatIsShownHasNone) {
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_THAT(outcome.err, HasSubstr("read ["));
   EXPECT_THAT(outcome.err, EndsWith(kErased));
+  EXPECT_THAT(RunAny({"mem", "read", "a", "0", "4", "--raw"}).err,
+              HasSubstr("read ["));
   Run({"mem", "read", "a", "0", "4"});
-  Run({"mem", "read", "a", "0", "4", "--raw"});
+  console_.out = console_.err;
+  EXPECT_EQ(Run({"mem", "read", "a", "0", "4", "--raw"}), "abcd");
 }
 
 TEST_F(ProgressTest, AWriteShowsItsShareWhereTheSizeIsKnown) {
