@@ -30,8 +30,9 @@ absl::Status AuditInto(Session& session, const std::string& vm,
                        const std::vector<FrameRange>& ranges,
                        v1::AuditRangeResponse& sum) {
   uint64_t total = 0;
-  for (const FrameRange range : ranges)
+  for (const FrameRange range : ranges) {
     total += range.end_gfn - range.start_gfn;
+  }
   ProgressBar bar(session.progress_place(), "audit", total << kFrameShift);
   uint64_t done = 0;
   for (const FrameRange range : ranges) {
