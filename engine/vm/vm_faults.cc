@@ -66,16 +66,19 @@ WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
 }
 
 void VmImpl::ServeFaults(const std::shared_ptr<Memslot>& memslot) {
-  const uint64_t sweeps = mmu_->ReadSweeps();
   std::array<FaultEvent, kEventsPerRead> events;
-  const absl::StatusOr<size_t> read =
-      memslot->ReadFaults(absl::MakeSpan(events));
-  if (!read.ok()) return;
-  for (size_t i = 0; i < *read; ++i) {
-    ServeFault({.memslot = memslot,
-                .event = events[i],
-                .sweeps = sweeps,
-                .begin = absl::Now()});
+  for (size_t count = events.size(); count == events.size();) {
+    const uint64_t sweeps = mmu_->ReadSweeps();
+    const absl::StatusOr<size_t> read =
+        memslot->ReadFaults(absl::MakeSpan(events));
+    if (!read.ok()) return;
+    count = *read;
+    for (size_t i = 0; i < count; ++i) {
+      ServeFault({.memslot = memslot,
+                  .event = events[i],
+                  .sweeps = sweeps,
+                  .begin = absl::Now()});
+    }
   }
 }
 
