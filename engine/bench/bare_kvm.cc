@@ -36,10 +36,9 @@ BareKvm::BareKvm(BareWindow& window) : window_(window) {
   Must(private_->Install(*vm_, kPrivateSlot, {{Gfn(0), Gfn(window.frames())}}));
 }
 
-double BareKvm::PassNs() {
+double BareKvm::PassNs(uint64_t frames) {
   TouchBlock* block = private_->touch_block(0);
-  *block =
-      MakeTouchBlock({.range = {Gfn(0), Gfn(window_.frames())}, .write = true});
+  *block = MakeTouchBlock({.range = {Gfn(0), Gfn(frames)}, .write = true});
   Must(SetUpLongMode(*vcpu_, {.page_table_root = private_->page_table_root(),
                               .gdt = private_->gdt(),
                               .entry = private_->touch_program_entry().value(),
@@ -49,8 +48,7 @@ double BareKvm::PassNs() {
   const VcpuExit exit = vcpu_->Run();
   const double ns = timer.ns();
   TDP_CHECK(exit.kind == VcpuExit::Kind::kHlt, "the guest has halted");
-  TDP_CHECK(TouchedCount(*block) == window_.frames(),
-            "the guest touched each frame");
+  TDP_CHECK(TouchedCount(*block) == frames, "the guest touched each frame");
   return ns;
 }
 
@@ -60,6 +58,10 @@ void BareKvm::SetDirtyLog(bool on) {
                         .size = window_.size_bytes(),
                         .hva = window_.hva(),
                         .log_dirty_pages = on}));
+}
+
+void BareKvm::TakeDirtyLog(absl::Span<uint64_t> words) {
+  Must(vm_->TakeDirtyLog(kWindowSlot, words));
 }
 
 }  // namespace tdp::bench

@@ -6,8 +6,10 @@
 #ifndef ENGINE_BENCH_BARE_KVM_H_
 #define ENGINE_BENCH_BARE_KVM_H_
 
+#include <cstdint>
 #include <memory>
 
+#include "absl/types/span.h"
 #include "engine/bench/bare_userfault.h"
 #include "engine/kvm/kvm.h"
 #include "engine/kvm/kvm_vcpu.h"
@@ -24,12 +26,14 @@ class BareKvm {
   BareKvm(const BareKvm&) = delete;
   BareKvm& operator=(const BareKvm&) = delete;
 
-  // The guest writes to each frame once, in ascending order; the time that
-  // takes.
-  double PassNs();
+  // The guest writes to the first `frames` frames once, in ascending order; the
+  // time that takes.
+  double PassNs(uint64_t frames);
+  double PassNs() { return PassNs(window_.frames()); }
 
   // KVM's own dirty log. Switching it on makes every frame clean.
   void SetDirtyLog(bool on);
+  void TakeDirtyLog(absl::Span<uint64_t> words);
 
  private:
   BareWindow& window_;

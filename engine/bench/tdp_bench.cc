@@ -53,6 +53,7 @@ int Main(int argc, char** argv) {
   RunUserfaultRows(harness);
   RunWindowRows(harness);
   RunMapAroundRows(harness);
+  RunHarvestRows(harness);
   RunDirtyGuestRows(harness);
   RunKvmFaultRows(harness);
   if (harness.results().empty()) {

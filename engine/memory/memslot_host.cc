@@ -125,6 +125,7 @@ int Memslot::SetProtection(Hva start, uint64_t bytes,
 }
 
 absl::Status Memslot::TakeWritten(absl::Span<uint64_t> words) {
+  std::fill(words.begin(), words.end(), 0);
   return ScanWritten(memory_->window(), size_bytes(),
                      [&](uint64_t first, uint64_t end) {
                        for (uint64_t frame = first; frame < end; ++frame) {

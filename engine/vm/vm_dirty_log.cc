@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <set>
 #include <utility>
 
@@ -54,20 +55,24 @@ int64_t CountBits(const std::vector<uint64_t>& words) {
   return count;
 }
 
-// Both: bit i of byte j is frame 8 * j + i.
+// Both: bit i of byte j is frame 8 * j + i, which is the order of bytes in a
+// word here.
+static_assert(std::endian::native == std::endian::little);
 std::string BytesOf(const std::vector<uint64_t>& words, uint64_t frame_count) {
-  std::string bytes((frame_count + 7) / 8, '\0');
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    bytes[i] = static_cast<char>(words[i / 8] >> (8 * (i % 8)));
-  }
-  return bytes;
+  return std::string(reinterpret_cast<const char*>(words.data()),
+                     (frame_count + 7) / 8);
 }
 std::vector<uint64_t> WordsOf(const std::string& bytes) {
   std::vector<uint64_t> words((bytes.size() + 7) / 8);
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    words[i / 8] |= uint64_t{static_cast<uint8_t>(bytes[i])} << (8 * (i % 8));
-  }
+  memcpy(words.data(), bytes.data(), bytes.size());
   return words;
+}
+
+// Clears the bits of `words`, which begin at `first`, that stand for no frame
+// of `range`. REQUIRES: only the first and the last word have such bits.
+void MaskEnds(Gfn first, GfnRange range, std::vector<uint64_t>& words) {
+  words.front() &= MaskOf(first, range);
+  words.back() &= MaskOf(first + (words.size() - 1) * kWordBits, range);
 }
 
 }  // namespace
@@ -313,9 +318,7 @@ absl::StatusOr<FrameBitmap> VmImpl::ReadDirtyLog(absl::string_view memslot_id,
   if (answer != DirtyLog::Answer::kDone) {
     return DirtyLogError(*view, answer, memslot_id, consumer);
   }
-  for (size_t i = 0; i < words.size(); ++i) {
-    words[i] &= MaskOf(first + i * kWordBits, {wanted.start, end});
-  }
+  MaskEnds(first, {wanted.start, end}, words);
   return FrameBitmap{.first_gfn = first,
                      .frame_count = static_cast<int64_t>(end - first),
                      .bits = BytesOf(words, end - first)};
