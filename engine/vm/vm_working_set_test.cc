@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -300,6 +301,41 @@ TEST_P(WorkingSetTest, AWatcherAndAClientDoNotStealFromEachOther) {
     EXPECT_TRUE(Age(vm, Frames(0, 1024)).empty());
   }
   vm.RemoveWorkingSetWatcher(id);
+}
+
+TEST_P(WorkingSetTest, NoTouchIsMissedWhoeverAgesAtTheSameTime) {
+  constexpr uint64_t kFrames = 4096;
+  const GfnRange range = Frames(0, kFrames);
+  Vm& vm = CreateVm(GetParam(), 1);
+  AddMemslot(vm, "ram", 0, kFrames);
+  MapAll(vm, range, /*write=*/true, /*max_level=*/1);
+  Estimate(vm);
+  Age(vm, range);
+  for (int round = 0; round < 5; ++round) {
+    std::atomic<bool> done = false;
+    std::atomic<int64_t> scanned = 0;
+    std::thread estimator([&] {
+      while (!done) scanned += Young(Estimate(vm));
+    });
+    std::set<uint64_t> aged;
+    std::thread client([&] {
+      while (!done) {
+        for (const uint64_t gfn : Age(vm, range)) aged.insert(gfn);
+      }
+    });
+    Touch(vm, range);
+    done = true;
+    estimator.join();
+    client.join();
+    scanned += Young(Estimate(vm));
+    for (const uint64_t gfn : Age(vm, range)) aged.insert(gfn);
+    EXPECT_EQ(aged.size(), kFrames) << "the client missed some";
+    EXPECT_GE(scanned, static_cast<int64_t>(kFrames)) << "the scans did";
+    EXPECT_EQ(Young(Estimate(vm)), 0);
+    EXPECT_TRUE(Age(vm, range).empty());
+  }
+  ExpectBytes(vm, 0, kFrames, '\x01');
+  ExpectCleanAudit(vm, range);
 }
 
 TEST_P(WorkingSetTest, WatchersShareOneThreadThatLivesAsLongAsThey) {
