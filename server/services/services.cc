@@ -32,7 +32,7 @@ Services::Services(VmRegistry& registry, Executor& executor)
       stats_(registry),
       event_(registry),
       dirty_log_(registry),
-      working_set_(registry) {}
+      working_set_(registry, executor) {}
 
 void Services::AddTo(RpcServer& server) {
   AddInfo(server);
@@ -208,9 +208,9 @@ void Services::AddDirtyLog(RpcServer& server) {
 void Services::AddWorkingSet(RpcServer& server) {
   using S = v1::WorkingSetService::AsyncService;
   S& s = server.AddService<v1::WorkingSetService>();
-  server.Unary(s, {"WorkingSetService.EstimateWorkingSet", kLong},
-               &S::RequestEstimateWorkingSet, &working_set_,
-               &WorkingSetHandler::EstimateWorkingSet);
+  server.DeferredUnary(s, {"WorkingSetService.EstimateWorkingSet", kLong},
+                       &S::RequestEstimateWorkingSet, &working_set_,
+                       &WorkingSetHandler::EstimateWorkingSet);
   server.ServerStream(s, {"WorkingSetService.WatchWorkingSet", kShort},
                       &S::RequestWatchWorkingSet, &working_set_,
                       &WorkingSetHandler::WatchWorkingSet);

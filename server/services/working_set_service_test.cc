@@ -2,8 +2,10 @@
 
 #include <atomic>
 #include <memory>
+#include <thread>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "server/testing/errors.h"
@@ -16,6 +18,11 @@ using Kind = StreamStep::Kind;
 
 class WorkingSetServiceTest : public testing::Test {
  protected:
+  ~WorkingSetServiceTest() override {
+    // Its last task may still be about to find that no other follows.
+    executor_.Shutdown();
+  }
+
   absl::Status Watch(const v1::WatchWorkingSetRequest& request) {
     context_.set_waker([this] { ++wakes_; });
     auto source = handler_.WatchWorkingSet(context_, request);
@@ -41,15 +48,69 @@ class WorkingSetServiceTest : public testing::Test {
   int64_t young() const {
     return message_.working_set().buckets(0).frame_count();
   }
+  // One call of EstimateWorkingSet.
+  struct Estimating {
+    void Start(WorkingSetHandler& handler, const std::string& vm) {
+      request.set_vm(vm);
+      handler.EstimateWorkingSet(context, request, &response,
+                                 [this](absl::Status result) {
+                                   status = result;
+                                   answered.Notify();
+                                 });
+    }
+    int64_t young() {
+      answered.WaitForNotification();
+      EXPECT_TRUE(status.ok()) << status;
+      return status.ok() ? response.working_set().buckets(0).frame_count() : -1;
+    }
+
+    CallContext context;
+    v1::EstimateWorkingSetRequest request;
+    v1::EstimateWorkingSetResponse response;
+    absl::Status status;
+    absl::Notification answered;
+  };
   absl::Status Estimate(const std::string& vm) {
     v1::EstimateWorkingSetRequest request;
     request.set_vm(vm);
-    return handler_.EstimateWorkingSet(context_, request, &estimated_);
+    absl::Status result;
+    absl::Notification answered;
+    handler_.EstimateWorkingSet(context_, request, &estimated_,
+                                [&](absl::Status status) {
+                                  result = status;
+                                  answered.Notify();
+                                });
+    answered.WaitForNotification();
+    return result;
   }
+  // Scans of the VM wait for `hold`, and find their number.
+  struct HeldScans {
+    explicit HeldScans(FakeVm& vm) {
+      vm.SetEstimateHookForTest(
+          [this](const WorkBudget& budget) -> absl::StatusOr<WorkingSet> {
+            const int number = ++begun;
+            while (hold) {
+              if (budget.cancelled()) {
+                hold = false;
+                return MakeError(ErrorReason::kCancelled, "given up");
+              }
+              std::this_thread::yield();
+            }
+            return WorkingSet{.scan_time = absl::UnixEpoch(),
+                              .buckets = {{absl::ZeroDuration(), number}}};
+          });
+    }
+    void AwaitBegun(int count) {
+      while (begun < count) std::this_thread::yield();
+    }
+    std::atomic<bool> hold = true;
+    std::atomic<int> begun = 0;
+  };
 
   FakeVmRegistry registry_;
   std::shared_ptr<FakeVm> fake_ = registry_.MakeVmForTest("a");
-  WorkingSetHandler handler_{registry_};
+  Executor executor_{{.thread_count = 1}};
+  WorkingSetHandler handler_{registry_, executor_};
   CallContext context_;
   std::atomic<int> wakes_ = 0;
   std::unique_ptr<StreamSource<v1::WatchWorkingSetResponse>> source_;
@@ -81,6 +142,78 @@ TEST_F(WorkingSetServiceTest, SaysWhyAnEstimateWasGivenUp) {
   context_.set_deadline(absl::InfiniteFuture());
   context_.Cancel();
   EXPECT_EQ(ReasonOf(Estimate("vms/a")), "CANCELLED");
+}
+
+TEST_F(WorkingSetServiceTest, EstimatesOfOneVmAreAnsweredByOneScan) {
+  HeldScans scans(*fake_);
+  Estimating first, second, third;
+  std::thread runs([&] { first.Start(handler_, "vms/a"); });
+  scans.AwaitBegun(1);
+  second.Start(handler_, "vms/a");
+  third.Start(handler_, "vms/a");
+  EXPECT_FALSE(second.answered.HasBeenNotified());
+  // Who gives up does not end what others wait for.
+  first.context.Cancel();
+  scans.hold = false;
+  EXPECT_EQ(second.young(), 1);
+  EXPECT_EQ(third.young(), 1);
+  runs.join();
+  EXPECT_EQ(ReasonOf(first.status), "CANCELLED");
+  EXPECT_EQ(scans.begun, 1);
+}
+
+TEST_F(WorkingSetServiceTest, EstimatesOfManyVmsHoldOneThread) {
+  const std::shared_ptr<FakeVm> other = registry_.MakeVmForTest("b");
+  HeldScans scans(*fake_);
+  HeldScans others(*other);
+  Estimating first, second;
+  std::thread runs([&] { first.Start(handler_, "vms/a"); });
+  scans.AwaitBegun(1);
+  second.Start(handler_, "vms/b");
+  EXPECT_EQ(others.begun, 0);
+  scans.hold = false;
+  EXPECT_EQ(first.young(), 1);
+  runs.join();
+  // On the executor now.
+  others.AwaitBegun(1);
+  EXPECT_FALSE(second.answered.HasBeenNotified());
+  others.hold = false;
+  EXPECT_EQ(second.young(), 1);
+}
+
+TEST_F(WorkingSetServiceTest, WhoComesAsAScanIsGivenUpGetsOneOfItsOwn) {
+  Estimating first, second;
+  std::atomic<int> begun = 0;
+  // Comes when the engine has seen that nobody wants its scan.
+  fake_->SetEstimateHookForTest(
+      [&](const WorkBudget& budget) -> absl::StatusOr<WorkingSet> {
+        if (++begun > 1) {
+          return WorkingSet{.scan_time = absl::UnixEpoch(),
+                            .buckets = {{absl::ZeroDuration(), 2}}};
+        }
+        first.context.Cancel();
+        EXPECT_TRUE(budget.cancelled());
+        second.Start(handler_, "vms/a");
+        return MakeError(ErrorReason::kCancelled, "given up");
+      });
+  first.Start(handler_, "vms/a");
+  EXPECT_EQ(ReasonOf(first.status), "CANCELLED");
+  EXPECT_EQ(second.young(), 2);
+}
+
+TEST_F(WorkingSetServiceTest, EstimatesThatWaitEndWithTheDaemon) {
+  const std::shared_ptr<FakeVm> other = registry_.MakeVmForTest("b");
+  HeldScans scans(*fake_);
+  Estimating first, second;
+  std::thread runs([&] { first.Start(handler_, "vms/a"); });
+  scans.AwaitBegun(1);
+  second.Start(handler_, "vms/b");
+  executor_.Shutdown();
+  scans.hold = false;
+  EXPECT_EQ(first.young(), 1);
+  runs.join();
+  second.answered.WaitForNotification();
+  EXPECT_EQ(ReasonOf(second.status), "DRAINING");
 }
 
 TEST_F(WorkingSetServiceTest, SendsEachHistogramAsItComes) {

@@ -162,6 +162,10 @@ class FakeVm final : public Vm {
   int ListenerCountForTest() const;
   // What a scan for all watchers finds.
   void AnswerWatchersForTest(const absl::StatusOr<WorkingSet>& answer);
+  using EstimateHook =
+      std::function<absl::StatusOr<WorkingSet>(const WorkBudget&)>;
+  // Answers EstimateWorkingSet(), without a lock.
+  void SetEstimateHookForTest(EstimateHook hook);
   // Of those who watch the working set.
   std::vector<absl::Duration> WatcherIntervalsForTest() const;
   // The last guest given to LoadGuest().
@@ -222,6 +226,7 @@ class FakeVm final : public Vm {
   uint64_t fail_write_after_ ABSL_GUARDED_BY(mutex_) = ~uint64_t{0};
   std::function<void(const WorkBudget&)> map_hook_ ABSL_GUARDED_BY(mutex_);
   VerbHook verb_hook_ ABSL_GUARDED_BY(mutex_);
+  EstimateHook estimate_hook_ ABSL_GUARDED_BY(mutex_);
   // By consumer.
   std::map<std::string, std::set<Gfn>, std::less<>> dirty_
       ABSL_GUARDED_BY(mutex_) = {{"default", {}}};

@@ -18,6 +18,12 @@ WorkingSet FakeVm::WorkingSetNow() const {
 
 absl::StatusOr<WorkingSet> FakeVm::EstimateWorkingSet(
     const WorkBudget& budget) {
+  EstimateHook hook;
+  {
+    absl::MutexLock lock(&mutex_);
+    hook = estimate_hook_;
+  }
+  if (hook) return hook(budget);
   if (budget.cancelled && budget.cancelled()) {
     return MakeError(ErrorReason::kCancelled, "the scan was given up");
   }
@@ -59,6 +65,11 @@ absl::StatusOr<WorkingSetUpdate> FakeVm::ReadWorkingSet(int64_t watcher_id) {
 void FakeVm::RemoveWorkingSetWatcher(int64_t watcher_id) {
   absl::MutexLock lock(&listener_mutex_);
   watchers_.erase(watcher_id);
+}
+
+void FakeVm::SetEstimateHookForTest(EstimateHook hook) {
+  absl::MutexLock lock(&mutex_);
+  estimate_hook_ = std::move(hook);
 }
 
 void FakeVm::AnswerWatchersForTest(const absl::StatusOr<WorkingSet>& answer) {
