@@ -96,8 +96,8 @@ TEST_F(WorkingSetWatchersTest, OneWatcherGetsAScanAtOnceAndThenOneAnInterval) {
 }
 
 TEST_F(WorkingSetWatchersTest, WatchersShareTheScansOfTheFastest) {
-  const int64_t fast = Add(100 * kMs);
-  const int64_t slow = Add(250 * kMs);
+  const int64_t fast = Add(200 * kMs);
+  const int64_t slow = Add(500 * kMs);
   watchers_.Answer(now_, now_, WorkingSetAt(now_));
   EXPECT_EQ(Read(fast), 1000);
   EXPECT_EQ(Read(slow), 1000);
@@ -107,9 +107,9 @@ TEST_F(WorkingSetWatchersTest, WatchersShareTheScansOfTheFastest) {
     fast_got.push_back(Read(fast));
     slow_got.push_back(Read(slow));
   }
-  EXPECT_EQ(scans, (std::vector<int64_t>{1100, 1200, 1300, 1400, 1500, 1600}));
+  EXPECT_EQ(scans, (std::vector<int64_t>{1200, 1400, 1600, 1800, 2000, 2200}));
   EXPECT_EQ(fast_got, scans);
-  EXPECT_EQ(slow_got, (std::vector<int64_t>{-1, -1, 1300, -1, -1, 1600}));
+  EXPECT_EQ(slow_got, (std::vector<int64_t>{-1, -1, 1600, -1, -1, 2200}));
 }
 
 TEST_F(WorkingSetWatchersTest, TheFastestGoesAndTheOthersSetThePace) {
