@@ -55,8 +55,18 @@ class Backing {
   // writes. May change at any time; who switches it on write-protects the range
   // afterwards.
   virtual bool tracks_writes() const = 0;
+  // A write to a frame that is mapped read-only faults. Where not, every leaf
+  // has to grant writing. Constant.
+  virtual bool write_protects() const { return true; }
   // Largest leaf that a guest fault may install.
   virtual PageLevel max_fault_level() const = 0;
+
+  // How many frames a guest fault may map at once, those around it where
+  // ReadyAround() says so.
+  virtual int fault_around() const = 0;
+  // The frames of `window` around `gfn`, which has its content, that have
+  // theirs, without a gap.
+  virtual GfnRange ReadyAround(Gfn gfn, GfnRange window) = 0;
 
   // Gives every frame of `run` its page and its bytes (zero, or from the
   // source), without touching the window. May block on file I/O; call it

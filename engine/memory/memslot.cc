@@ -45,6 +45,7 @@ absl::StatusOr<std::shared_ptr<Memslot>> Memslot::Create(
       options.host_calls == nullptr ? own_calls.get() : options.host_calls;
   const uint64_t frame_count = options.range.size();
 
+  options.userfaultfd.asynchronous_write_protection = options.notes_writes;
   absl::StatusOr<Userfaultfd> userfaultfd =
       Userfaultfd::Create(options.userfaultfd);
   if (!userfaultfd.ok()) return userfaultfd.status();
@@ -75,6 +76,7 @@ Memslot::Memslot(MemslotOptions options, std::unique_ptr<GuestMemory> memory,
                  std::unique_ptr<HostCalls> own_calls, HostCalls* calls)
     : name_(std::move(options.name)),
       max_fault_level_(options.max_fault_level),
+      notes_writes_(options.notes_writes),
       own_calls_(std::move(own_calls)),
       calls_(calls),
       memory_(std::move(memory)),

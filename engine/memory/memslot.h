@@ -59,6 +59,9 @@ struct MemslotOptions {
   PageLevel max_fault_level = PageLevel::k4K;
   // Where the content comes from; zero if there is none.
   std::optional<FileSource> source;
+  // The kernel notes which frames of the window are written, instead of holding
+  // writes to read-only frames back.
+  bool notes_writes = false;
   UserfaultfdOptions userfaultfd;
   // Tests put their own here; it outlives the memslot.
   HostCalls* host_calls = nullptr;
@@ -100,8 +103,16 @@ class Memslot final : public Backing {
   Pfn base_pfn() const override;
   bool writable() const override;
   bool tracks_writes() const override { return dirty_log_.tracks(); }
+  bool write_protects() const override { return !notes_writes_; }
   PageLevel max_fault_level() const override { return max_fault_level_; }
+  int fault_around() const override {
+    // Relaxed: a matter of speed.
+    return fault_around_.load(std::memory_order_relaxed);
+  }
+  GfnRange ReadyAround(Gfn gfn, GfnRange window) override;
   absl::Status LoadContent(GfnRange run) override;
+  // Whether LoadContent() of the frame would not wait for a disk.
+  bool LoadsQuickly(Gfn gfn) const;
   HostCallResult Map(GfnRange run, HostProtection protection) override;
   // On failure, part of the run may be gone from the window: the host is never
   // looser than before.
@@ -125,8 +136,10 @@ class Memslot final : public Backing {
   // Gives the memory back; the frames read as zero from now on, whatever the
   // source holds. REQUIRES: zapped; who maps meanwhile gets EFAULT from Map()
   // and loads again.
-  // Adds what the host freed to `*freed_frames`.
-  absl::Status DiscardContent(GfnRange run, int64_t* freed_frames);
+  // On failure the first `*done_frames` are discarded. `*freed_frames` is how
+  // many the host freed.
+  absl::Status DiscardContent(GfnRange run, uint64_t* done_frames,
+                              int64_t* freed_frames);
 
   // Faults.
   //
@@ -142,6 +155,11 @@ class Memslot final : public Backing {
   absl::Status Admit(Gfn gfn);
   // Frames that are refused.
   int64_t RefusedCount() const;
+
+  // Puts into `words` which frames were written since the last call, lowest bit
+  // first, and begins anew. A frame that is unmapped is marked in the dirty log
+  // at once. REQUIRES: `notes_writes`.
+  absl::Status TakeWritten(absl::Span<uint64_t> words);
 
   // Pins. Callers get them from MemslotTable, which keeps the memslot alive.
   bool TryPin(PinMode mode);
@@ -167,6 +185,9 @@ class Memslot final : public Backing {
   // answers faults; nothing here depends on it.
   bool faults_wait() const {
     return faults_wait_.load(std::memory_order_acquire);
+  }
+  void set_fault_around(int frames) {
+    fault_around_.store(frames, std::memory_order_relaxed);
   }
   void set_faults_wait(bool wait) {
     faults_wait_.store(wait, std::memory_order_release);
@@ -215,6 +236,7 @@ class Memslot final : public Backing {
 
   const std::string name_;
   const PageLevel max_fault_level_;
+  const bool notes_writes_;
   const std::unique_ptr<HostCalls> own_calls_;  // null if a test gave its own
   HostCalls* const calls_;
   const std::unique_ptr<GuestMemory> memory_;
@@ -233,6 +255,7 @@ class Memslot final : public Backing {
   std::atomic<uint64_t> base_pfn_;
   std::atomic<bool> read_only_;
   std::atomic<bool> faults_wait_{false};
+  std::atomic<int> fault_around_{1};
   DirtyLog dirty_log_;
   IdleAges idle_ages_;
 

@@ -46,6 +46,30 @@ absl::Status Memslot::HostMemoryError(uint64_t index, int error) const {
        {"cause", strerror(error)}});
 }
 
+GfnRange Memslot::ReadyAround(Gfn gfn, GfnRange window) {
+  const auto ready = [&](Gfn at) {
+    const uint64_t frame = IndexOf(at);
+    return content_->Look(frame, frame + 1).state == State::kReady;
+  };
+  window = window.Intersect(range());
+  GfnRange around = {gfn, gfn + 1};
+  while (around.start > window.start && ready(Gfn(around.start.value() - 1))) {
+    around.start = Gfn(around.start.value() - 1);
+  }
+  while (around.end < window.end && ready(around.end)) around.end += 1;
+  return around;
+}
+
+bool Memslot::LoadsQuickly(Gfn gfn) const {
+  if (!source_.has_value()) return true;
+  const uint64_t frame = IndexOf(gfn);
+  if (content_->Look(frame, frame + 1).state == State::kReady) return true;
+  if (content_->IsClaimed(frame)) return false;
+  bool discarded = false;
+  discarded_->Prefix(frame, frame + 1, &discarded);
+  return discarded || source_->IsCached(*calls_, frame << kPageShift);
+}
+
 absl::Status Memslot::LoadContent(GfnRange run) {
   const absl::Status run_status = CheckRun(run);
   if (!run_status.ok()) return run_status;
@@ -200,10 +224,14 @@ absl::Status Memslot::WriteClaimed(uint64_t offset,
   }
   if (state == State::kMissing) memory_->PunchHole(first, end - first);
   content_->Finish(first, end, state);
+  dirty_log_.Mark(first, end);  // a part of it may be written
   return HostMemoryError(first, error);
 }
 
-absl::Status Memslot::DiscardContent(GfnRange run, int64_t* freed_frames) {
+absl::Status Memslot::DiscardContent(GfnRange run, uint64_t* done_frames,
+                                     int64_t* freed_frames) {
+  *done_frames = 0;
+  *freed_frames = 0;
   const absl::Status run_status = CheckRun(run);
   if (!run_status.ok()) return run_status;
   uint64_t first = IndexOf(run.start);
@@ -219,12 +247,14 @@ absl::Status Memslot::DiscardContent(GfnRange run, int64_t* freed_frames) {
       const int error = memory_->PunchHole(first, piece.count);
       if (error != 0) {
         content_->Finish(first, end, State::kReady);
+        dirty_log_.Mark(first, end);  // a part of them may be gone
         return HostCallError("fallocate(FALLOC_FL_PUNCH_HOLE)", error);
       }
       *freed_frames += static_cast<int64_t>(piece.count);
     }
     content_->Finish(first, end, State::kMissing);
     dirty_log_.Mark(first, end);
+    *done_frames += piece.count;
     first = end;
   }
   return absl::OkStatus();

@@ -197,6 +197,8 @@ class VmImpl final : public Vm, private VcpuHost {
 
   // vm_memslots.cc
   absl::Status CheckMemslotConfig(MemslotConfig& config) const;
+  // The window itself notes writes, and holds none back.
+  bool NotesWrites(const MemslotConfig& config) const;
   absl::Status CheckFrames(Gfn base, int64_t frame_count) const;
   MemslotInfo DescribeRecord(absl::string_view id,
                              const MemslotRecord& record) const;
@@ -224,30 +226,43 @@ class VmImpl final : public Vm, private VcpuHost {
                                  int max, absl::string_view rule);
 
   // vm_mmu_changes.cc
+  // That writes to frames of `range` can be held back.
+  absl::Status CheckWriteProtects(GfnRange range) const;
   // Checks the operations of a batch and appends them to `batch`.
   absl::Status CheckBatch(absl::Span<const BatchOperation> operations,
                           std::vector<MmuOperation>& batch) const;
   static absl::Status CheckDisjoint(const std::vector<MmuOperation>& batch);
 
   // vm_memory.cc
-  // Returns where to go on.
-  absl::StatusOr<Gfn> DiscardPiece(GfnRange piece, int64_t* freed_frames);
+  // Of one memslot. Adds to `result`, also on failure.
+  absl::Status DiscardPiece(GfnRange piece, DiscardResult& result);
 
   // vm_dirty_log.cc
-  absl::Status EnableDirtyLog(Memslot& memslot, bool initially_set)
+  // `known`: the memslot is known to KVM.
+  absl::Status EnableDirtyLog(const MemslotRecord& record, bool initially_set,
+                              bool known)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
-  void DisableDirtyLog(Memslot& memslot)
+  void DisableDirtyLog(const MemslotRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
+  // Tells KVM, or the window, whether to note writes.
+  absl::Status FollowDirtyLog(const MemslotRecord& record);
+  absl::Status Harvest(Memslot& memslot, uint32_t kvm_slot_id) const;
   struct DirtyView {
     std::shared_ptr<Memslot> memslot;
+    uint32_t kvm_slot_id = 0;
     BackingPin pin;
-    int consumer = 0;
+    DirtyConsumer consumer;
   };
   // With a pin, so that the memslot stays where it is.
   absl::StatusOr<DirtyView> FindDirtyLog(absl::string_view memslot_id,
                                          absl::string_view consumer) const;
+  absl::Status CheckDirtyBits(const FrameBitmap& bits) const;
+  // Why the log did not do what it was asked.
+  absl::Status DirtyLogError(const DirtyView& view, DirtyLog::Answer answer,
+                             absl::string_view memslot_id,
+                             absl::string_view consumer) const;
   std::string DirtyConsumerName(absl::string_view id) const;
-  std::vector<std::shared_ptr<Memslot>> TrackedMemslots() const;
+  std::vector<MemslotRecord> LoggedMemslots() const;
 
   // vm_working_set.cc
   // For AgeRange(): as TdpMmu::AgeRange(), and leaves and takes word.
@@ -265,8 +280,19 @@ class VmImpl final : public Vm, private VcpuHost {
   void ReleaseWorkingSetLater();
 
   // vm_faults.cc
-  void OnFault(Memslot& memslot, FaultEvent event);
+  struct GuestFault {
+    std::shared_ptr<Memslot> memslot;
+    FaultEvent event;
+    uint64_t sweeps = 0;  // before the event was read
+    absl::Time begin;
+    bool loaded = false;  // its content, if that could be had
+  };
+  // For pager threads.
+  void ServeFaults(const std::shared_ptr<Memslot>& memslot);
+  void ServeFault(GuestFault fault);
+  void LoadAndServe(GuestFault fault);
   absl::Status GrantAccess(const WaitingAccess& access);
+  absl::Status MapGranted(const Memslot& memslot, const WaitingAccess& access);
   // After a change that may grant accesses to frames of `range`.
   void ReleaseGranted(GfnRange range);
   AccessAnswer MakeAccess(const GuestExit& exit) override;
@@ -319,9 +345,10 @@ class VmImpl final : public Vm, private VcpuHost {
   std::map<std::string, std::string> labels_ ABSL_GUARDED_BY(state_mutex_);
   std::map<std::string, MemslotRecord> records_ ABSL_GUARDED_BY(state_mutex_);
   std::map<int64_t, VcpuWaiter> waiters_ ABSL_GUARDED_BY(state_mutex_);
-  // Numbers of the consumers of the dirty logs, by name.
-  std::map<std::string, int> dirty_consumers_ ABSL_GUARDED_BY(state_mutex_) = {
-      {kDefaultDirtyConsumer, 0}};
+  // The consumers of the dirty logs, by name.
+  std::map<std::string, DirtyConsumer> dirty_consumers_
+      ABSL_GUARDED_BY(state_mutex_) = {{kDefaultDirtyConsumer, {}}};
+  uint64_t next_dirty_consumer_id_ ABSL_GUARDED_BY(state_mutex_) = 1;
   int64_t next_waiter_id_ ABSL_GUARDED_BY(state_mutex_) = 1;
 };
 

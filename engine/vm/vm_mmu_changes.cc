@@ -35,12 +35,35 @@ void SetBits(FrameBitmap& bitmap, GfnRange range) {
 
 }  // namespace
 
+absl::Status VmImpl::CheckWriteProtects(GfnRange range) const {
+  MutexLock lock(state_mutex_);
+  for (const auto& [id, record] : records_) {
+    if (record.memslot->write_protects() ||
+        !record.memslot->range().Overlaps(range)) {
+      continue;
+    }
+    const std::string memslot = absl::StrCat(name(), "/memslots/", id);
+    return MakeError(
+        ErrorReason::kOperationConflict,
+        absl::StrCat(memslot,
+                     " cannot hold a write back: with HYPERVISOR_SOFTWARE and "
+                     "DIRTY_MODE_HARVEST the kernel notes writes and lets them "
+                     "happen; leave its frames out or create it with "
+                     "DIRTY_MODE_WRITE_PROTECT"),
+        {{"memslot", memslot}});
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<RangeProgress> VmImpl::ProtectRange(GfnRange range,
                                                    Access access,
                                                    const WorkBudget& budget) {
   if (absl::Status s = CheckUsable("limit accesses"); !s.ok()) return s;
   if (absl::Status s = CheckRange(range); !s.ok()) return s;
   if (absl::Status s = CheckAccess("access", access); !s.ok()) return s;
+  if (access.read && !access.write) {
+    if (absl::Status s = CheckWriteProtects(range); !s.ok()) return s;
+  }
   const MmuProgress progress =
       mmu_->ProtectRange(range, access, BudgetCheck(budget));
   // All of it: on a part that was not reached the new limit held for a moment,
@@ -59,6 +82,7 @@ absl::StatusOr<RangeProgress> VmImpl::WriteProtectRange(
       !s.ok()) {
     return s;
   }
+  if (absl::Status s = CheckWriteProtects(range); !s.ok()) return s;
   const PageLevel level = static_cast<PageLevel>(std::max(min_level, 1));
   const MmuProgress progress =
       mmu_->WriteProtectRange(range, level, BudgetCheck(budget));
@@ -201,6 +225,15 @@ absl::Status VmImpl::CheckBatch(absl::Span<const BatchOperation> operations,
           return s;
         }
         break;
+    }
+    const bool protects =
+        operation.kind == BatchOperation::Kind::kWriteProtect ||
+        (operation.kind == BatchOperation::Kind::kProtect &&
+         operation.access.read && !operation.access.write);
+    if (protects) {
+      if (absl::Status s = CheckWriteProtects(operation.range); !s.ok()) {
+        return s;
+      }
     }
     batch.push_back(step);
   }

@@ -160,6 +160,7 @@ void VmRegistryImpl::DescribeLimits() {
       {"max_labels", limits::kMaxLabels},
       {"max_label_bytes", limits::kMaxLabelBytes},
       {"max_walk_frames", limits::kMaxWalkFrames},
+      {"max_map_around_frames", limits::kMaxMapAroundFrames},
       {"max_dirty_consumers", limits::kMaxDirtyConsumers},
       {"min_scan_interval_ms", limits::kMinScanIntervalMs},
       {"max_scan_interval_ms", limits::kMaxScanIntervalMs},
