@@ -88,7 +88,8 @@ Memslot::Memslot(MemslotOptions options, std::unique_ptr<GuestMemory> memory,
       base_gfn_(options.range.start.value()),
       base_pfn_(options.base_pfn.value()),
       read_only_(options.read_only),
-      dirty_log_(frame_count_) {}
+      dirty_log_(frame_count_),
+      idle_ages_(frame_count_) {}
 
 Memslot::~Memslot() {
   userfaultfd_.Unregister(memory_->window(), memory_->size_bytes());

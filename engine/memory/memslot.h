@@ -43,6 +43,7 @@
 #include "engine/memory/file_source.h"
 #include "engine/memory/guest_memory.h"
 #include "engine/memory/host_calls.h"
+#include "engine/memory/idle_ages.h"
 #include "engine/memory/userfaultfd.h"
 #include "engine/sync/mutex.h"
 #include "engine/sync/pin_count.h"
@@ -174,6 +175,9 @@ class Memslot final : public Backing {
   // changed.
   DirtyLog& dirty_log() { return dirty_log_; }
 
+  // How long its frames have been idle, while somebody wants to know.
+  IdleAges& idle_ages() { return idle_ages_; }
+
   // REQUIRES: closed for map, no entry of the memslot in any table.
   void set_read_only(bool read_only);
 
@@ -253,6 +257,7 @@ class Memslot final : public Backing {
   std::atomic<bool> faults_wait_{false};
   std::atomic<int> fault_around_{1};
   DirtyLog dirty_log_;
+  IdleAges idle_ages_;
 
   PinCount map_pins_;
   PinCount unmap_pins_;

@@ -140,7 +140,7 @@ absl::StatusOr<AgeResult> VmImpl::AgeRange(GfnRange range,
                     .frame_count = static_cast<int64_t>(range.end - first),
                     .bits = std::string((range.end - first + 7) / 8, '\0')};
   }
-  const MmuProgress progress = mmu_->AgeRange(
+  const MmuProgress progress = AgeFrames(
       range, options.test_only, BudgetCheck(budget), [&](GfnRange young) {
         result.young_frame_count += static_cast<int64_t>(young.size());
         if (result.young.has_value()) SetBits(*result.young, young);

@@ -178,6 +178,8 @@ void VmRegistryImpl::DescribeLimits() {
       {"max_walk_frames", limits::kMaxWalkFrames},
       {"max_map_around_frames", limits::kMaxMapAroundFrames},
       {"max_dirty_consumers", limits::kMaxDirtyConsumers},
+      {"min_scan_interval_ms", limits::kMinScanIntervalMs},
+      {"max_scan_interval_ms", limits::kMaxScanIntervalMs},
       {"max_age_bitmap_frames", limits::kMaxAgeBitmapFrames},
       {"max_batch_operations", limits::kMaxBatchOperations},
       {"max_batch_frames", limits::kMaxBatchFrames},
