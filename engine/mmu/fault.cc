@@ -25,10 +25,13 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
             absl::OkStatus()};
   }
   Backing& backing = *found.pin;
-  if (fault.sweeps.has_value() && *fault.sweeps != sequence_.sweeps()) {
+  const auto look_again = [&] {
     CountFault(FaultResult::kRetry);
     backing.Wake({fault.gfn, fault.gfn + 1});
-    return {FaultResult::kRetry, absl::OkStatus()};
+    return FaultOutcome{FaultResult::kRetry, absl::OkStatus()};
+  };
+  if (fault.sweeps.has_value() && *fault.sweeps != sequence_.sweeps()) {
+    return look_again();
   }
   if (fault.write && !backing.writable()) {
     return {FaultResult::kForbidden, absl::OkStatus()};
@@ -41,12 +44,17 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
     return *std::move(fast);
   }
 
-  if (!fault.may_install) {
-    // Before content is loaded for nothing. What counts is the same question
+  const Access needed = {.read = true, .write = fault.write};
+  {
+    // Before content is loaded for nothing. What counts is the same questions
     // when the entry is frozen.
     RcuReadGuard rcu(rcu_);
     const Spte spte = FindLastEntry(Roots().valid().tree(), fault.gfn).spte;
-    if (!spte.IsPresent() && !spte.IsFrozen()) {
+    const bool installs = !spte.IsPresent() && !spte.IsFrozen();
+    const bool limited =
+        !Roots().HasInvalid() && !Allows(limits_.At(fault.gfn).access, needed);
+    if (installs && (!fault.may_install || limited)) {
+      if (sequence_.Changed(fault.gfn, sequence)) return look_again();
       return {FaultResult::kForbidden, absl::OkStatus()};
     }
   }
@@ -61,7 +69,7 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
   }
   const MapIntent intent = {
       .max_level = want == frame ? PageLevel::k4K : PageLevel::k2M,
-      .needed = {.read = true, .write = fault.write},
+      .needed = needed,
       .make_writable = backing.writable() && (fault.write || !tracks),
       .for_fault = true,
       .may_install = fault.may_install,
@@ -149,13 +157,15 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
     return std::nullopt;
   }
   const Gfn gfn = fault.gfn;
+  const Access needed = {.read = true, .write = fault.write};
   {
     // Before content is loaded for nothing.
     RcuReadGuard rcu(rcu_);
     PageTable* table = Roots().valid().directory->Find(gfn);
     if (table == nullptr ||
         !ReadSpte(table->EntryAt(IndexIn(gfn, PageLevel::k4K)))
-             .IsNonPresent()) {
+             .IsNonPresent() ||
+        !Allows(limits_.At(gfn).access, needed)) {
       return std::nullopt;
     }
   }
@@ -180,7 +190,6 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
     const RootSet& roots = Roots();
     PageTable* table = roots.valid().directory->Find(gfn);
     const AccessLimits::Run limit = limits_.At(gfn);
-    const Access needed = {.read = true, .write = fault.write};
     if (roots.HasInvalid() || table == nullptr ||
         !Allows(limit.access, needed)) {
       return std::nullopt;

@@ -338,6 +338,21 @@ TEST_P(MmuChangesTest, LimitsMoveWithTheirMemslotAndGoWithIt) {
   ExpectBytes(vm, 2048 * kPageSize, 1, '\x01');
 }
 
+TEST_P(MmuChangesTest, ALimitLastsOverZapsMapsAndDiscards) {
+  Vm& vm = CreateVm(GetParam(), 1);
+  AddMemslot(vm, "ram", 0, 64);
+  ASSERT_OK(vm.ProtectRange(Frames(8, 9), kRead, {}).status());
+  ASSERT_OK(vm.ZapRange(Frames(0, 64), {}).status());
+  MapAll(vm, Frames(0, 64), /*write=*/true);
+  ASSERT_OK(vm.DiscardRange(Frames(0, 64), {}).status());
+  ASSERT_OK(vm.ZapAll(/*wait=*/true).status());
+  Load(vm, Frames(8, 9), /*write=*/true);
+  ASSERT_OK(vm.Start().status());
+  EXPECT_EQ(AwaitWaiting(vm, 0).cause, WaitCause::kProtection);
+  ASSERT_OK(vm.Stop().status());
+  ExpectBytes(vm, 8 * kPageSize, 1, '\0');
+}
+
 INSTANTIATE_ON_EACH_HYPERVISOR(MmuChangesTest);
 
 }  // namespace
