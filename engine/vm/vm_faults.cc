@@ -79,7 +79,7 @@ void VmImpl::OnFault(Memslot& memslot, FaultEvent event) {
   switch (outcome.result) {
     case FaultResult::kFixed:
     case FaultResult::kWriteProtected:
-      ReleaseGranted({event.gfn, event.gfn + 1});
+      ReleaseGranted(HostPageOf(memslot, event.gfn));
       break;
     case FaultResult::kSpurious:
     case FaultResult::kRetry:
@@ -128,7 +128,7 @@ VcpuHost::AccessAnswer VmImpl::MakeAccess(const GuestExit& exit) {
               .reason = ReasonToWait(outcome, *memslot, gfn, exit.is_write)};
     case FaultResult::kFixed:
     case FaultResult::kWriteProtected:
-      ReleaseGranted({gfn, gfn + 1});
+      ReleaseGranted(HostPageOf(*memslot, gfn));
       break;
     case FaultResult::kSpurious:
       break;
@@ -221,11 +221,12 @@ absl::Status VmImpl::ResolveAccess(int64_t access_id, Verdict verdict) {
 // Lifts a limit that stands in the way, and maps the frame as the access needs
 // it, whatever the fault policy.
 absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
-  const GfnRange frame = {access.gfn, access.gfn + 1};
   const bool write = access.access.write;
   const Access needed = {.read = true, .write = write};
   const std::shared_ptr<Memslot> memslot = memslots_.Find(access.gfn);
   if (memslot == nullptr) return absl::OkStatus();  // looks again
+  // What is granted is a page of the host.
+  const GfnRange page = HostPageOf(*memslot, access.gfn);
   if (write && !memslot->writable()) {
     return MakeError(
         ErrorReason::kOperationConflict,
@@ -238,7 +239,7 @@ absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
   if (!Allows(limit, needed)) {
     const Access lifted = {.read = true, .write = limit.write || write};
     const MmuProgress progress =
-        mmu_->ProtectRange(frame, lifted, [] { return false; });
+        mmu_->ProtectRange(page, lifted, [] { return false; });
     if (!progress.status.ok()) return progress.status;
   }
   while (true) {
@@ -248,7 +249,7 @@ absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
       case FaultResult::kFixed:
       case FaultResult::kSpurious:
       case FaultResult::kWriteProtected:
-        ReleaseGranted(frame);
+        ReleaseGranted(page);
         return absl::OkStatus();
       case FaultResult::kUnbacked:
         return absl::OkStatus();

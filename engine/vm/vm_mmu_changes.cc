@@ -192,7 +192,6 @@ absl::Status VmImpl::CheckBatch(absl::Span<const BatchOperation> operations,
       case BatchOperation::Kind::kMap:
         step.kind = MmuOperation::Kind::kMap;
         step.write = operation.write;
-        // An upper bound, which the 4K mappings that a batch installs meet.
         if (absl::Status s = CheckLevel(absl::StrCat(field, ".max_level"),
                                         operation.level, 0, 2,
                                         "PAGE_LEVEL_4K, PAGE_LEVEL_2M or "
@@ -200,6 +199,8 @@ absl::Status VmImpl::CheckBatch(absl::Span<const BatchOperation> operations,
             !s.ok()) {
           return s;
         }
+        // A batch installs mappings as small as they can be.
+        step.max_level = operation.level == 1 ? PageLevel::k4K : PageLevel::k2M;
         break;
     }
     batch.push_back(step);
