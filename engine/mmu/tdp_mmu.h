@@ -66,6 +66,8 @@ class TdpMmu {
   PageLevel root_level() const { return root_level_; }
 
   // --- Verbs that change entries -------------------------------------------
+  // A range that cuts a host page of 2M is GRANULE_UNSUPPORTED: checked first,
+  // it changes nothing (host_pages.h).
 
   // Serves a guest fault. The vCPU is awake afterwards (or will be, by the
   // owner that kRetry met), except after kUnbacked, kChanging, kForbidden

@@ -307,6 +307,55 @@ TEST_F(HostPageTest, AFailedProtectTakesThePageAway) {
   ExpectHost(slot, Pages(0), true, true);
 }
 
+// Each host call of a sequence of verbs fails in turn, after some of it was
+// done.
+TEST_F(HostPageTest, WhicheverHostCallFailsTheHostMapsNoMoreThanTheEntriesSay) {
+  FakeBacking& slot = AddPages(0, 4);
+  Start();
+  AllowStricterHost();
+  for (const int error : {ENOMEM, EFAULT}) {
+    for (const uint64_t applied : {uint64_t{0}, uint64_t{1}, kBlock}) {
+      bool failed = true;
+      for (int64_t n = 1; failed; ++n) {
+        const int64_t last = host().call_count() + n;
+        host().FailNth(n, {.error = error, .applied_frames = applied});
+        const auto check = [&] {
+          ExpectConsistent(HostMustBe::kEqualOrStricter);
+          EXPECT_EQ(Leaves(PageLevel::k4K), 0);
+        };
+        (void)MapWritable(0, 2 * kBlock);
+        check();
+        Track(slot);
+        (void)mmu().WriteProtectRange(Pages(0, 4), PageLevel::k4K, Never);
+        check();
+        for (uint64_t page = 0; page < 4; ++page) {
+          (void)Fault(page * kBlock + 3, /*write=*/page % 2 == 0);
+          check();
+        }
+        (void)Protect(Pages(1, 3), kRead);
+        check();
+        (void)mmu().AgeRange(Pages(0, 2), /*test_only=*/false, Never,
+                             [](GfnRange) {});
+        check();
+        (void)Fault(0, /*write=*/true);
+        (void)mmu().ApplyBatch(
+            {{.range = Pages(0)},
+             {.kind = MmuOperation::Kind::kMap, .range = Pages(2, 2)}});
+        check();
+        slot.set_tracks_writes(false);
+        (void)mmu().GrantWrites(Pages(0, 4), Never);
+        check();
+        (void)Zap(0, 4 * kBlock);
+        check();
+        failed = host().call_count() >= last;
+        host().ClearHook();
+        ASSERT_TRUE(Protect(Pages(0, 4), kAll).status.ok());
+        ASSERT_TRUE(Zap(0, 4 * kBlock).status.ok());
+      }
+    }
+  }
+}
+
 TEST_F(HostPageTest, NothingIsCollapsedTo1G) {
   constexpr uint64_t kPages = FramesPerEntry(PageLevel::k1G) / kBlock;
   AddPages(kPages, kPages);

@@ -51,6 +51,21 @@ class VmHugePageGuestTest : public VmHugePageFixture {
   }
 };
 
+TEST_P(VmHugePageGuestTest, CodeRunsFromAPageAndWritesToAnother) {
+  if (GetParam() != HypervisorKind::kKvm) return;  // runs no code
+  Vm& vm = VmWithPages(2);
+  // mov byte ptr [0x200042], 0x42; hlt
+  ASSERT_OK(vm.LoadGuest(
+      0, CodeGuestConfig{std::string("\xc6\x04\x25\x42\x00\x20\x00\x42\xf4", 9),
+                         Gpa(0x1000), CodeMode::kLong}));
+  RunToEnd(vm);
+  EXPECT_EQ(vm.GetVcpu(0)->exit_reason, "HLT");
+  EXPECT_EQ(vm.Stats().fault_fixed_count, 2);
+  EXPECT_EQ(*vm.ReadMemory(Gpa(0x200042), 1), "\x42");
+  EXPECT_EQ(vm.Stats().leaf_2m_count, 2);
+  ExpectCleanAudit(vm, WholeRange(vm));
+}
+
 TEST_P(VmHugePageGuestTest, AWriteMakesItsWholePageDirty) {
   Vm& vm = VmWithPages(4, {.dirty_log_enabled = true});
   MapAll(vm, WholeRange(vm), /*write=*/true);
