@@ -62,6 +62,13 @@ class Backing {
   // removed the tables of 4K entries before.
   virtual PageLevel host_page_level() const = 0;
 
+  // How many frames a guest fault may map at once, those around it where
+  // ReadyAround() says so.
+  virtual int fault_around() const = 0;
+  // The frames of `window` around `gfn`, which has its content, that have
+  // theirs, without a gap.
+  virtual GfnRange ReadyAround(Gfn gfn, GfnRange window) = 0;
+
   // Gives every frame of `run` its page and its bytes (zero, or from the
   // source), without touching the window. May block on file I/O; call it
   // holding nothing. SOURCE_FAILED and HOST_MEMORY_EXHAUSTED name the frame.

@@ -26,6 +26,7 @@ inline constexpr int64_t kMaxWalkFrames = 65536;
 inline constexpr int64_t kMaxAgeBitmapFrames = int64_t{1} << 21;
 inline constexpr int64_t kMaxBatchOperations = 256;
 inline constexpr int64_t kMaxBatchFrames = int64_t{1} << 14;
+inline constexpr int64_t kMaxMapAroundFrames = 512;
 // One message of a dirty log: 64 KiB of bits.
 inline constexpr int64_t kDirtyChunkFrames = int64_t{1} << 19;
 inline constexpr int64_t kMaxDirtyConsumers = 16;

@@ -59,6 +59,8 @@ class NullBacking final : public Backing {
     return {.done_frames = run.size()};
   }
   void NoteWritten(Gfn) override {}
+  int fault_around() const override { return 1; }
+  GfnRange ReadyAround(Gfn gfn, GfnRange) override { return {gfn, gfn + 1}; }
   void Wake(GfnRange) override { ++ThreadHostCalls().wake; }
   absl::Status Inspect(GfnRange run, absl::Span<HostFrame> frames) override;
 

@@ -51,6 +51,9 @@ class ContentMap {
   // sees them ready. REQUIRES: first < end.
   Piece Look(uint64_t first, uint64_t end) const;
 
+  // Whether a thread is at work on the frame: Take() would wait for it.
+  bool IsClaimed(uint64_t frame) const;
+
   // Takes a prefix of [first, end). Waits while another thread has claimed the
   // first frame. REQUIRES: first < end; the caller has no other piece.
   Piece Take(uint64_t first, uint64_t end, Want want);
@@ -63,7 +66,6 @@ class ContentMap {
   ContentMap(LazyBitmap ready, LazyBitmap claimed)
       : ready_(std::move(ready)), claimed_(std::move(claimed)) {}
 
-  bool IsClaimed(uint64_t frame) const;
   void ClearClaim(uint64_t word, uint64_t mask);
   void WakeWaiters();
   void WaitForClaim(uint64_t frame);

@@ -65,72 +65,96 @@ class Words {
 
 }  // namespace
 
-absl::Status DirtyLog::AddConsumer(int consumer, bool all_set) {
+absl::Status DirtyLog::AddConsumer(DirtyConsumer consumer, bool all_set) {
   absl::StatusOr<LazyBitmap> bitmap = LazyBitmap::Create(frame_count_);
   if (!bitmap.ok()) return bitmap.status();
   if (all_set) bitmap->Set(0, frame_count_);
-  Consumer& added = consumers_[static_cast<size_t>(consumer)];
+  Consumer& added = consumers_[static_cast<size_t>(consumer.place)];
   added.users.CloseAndDrain();
+  added.id = consumer.id;
   added.bitmap.emplace(*std::move(bitmap));
+  added.read_base.store(kNeverRead, std::memory_order_relaxed);
   added.users.Reopen();
-  present_.fetch_or(uint32_t{1} << consumer, std::memory_order_release);
+  present_.fetch_or(uint32_t{1} << consumer.place, std::memory_order_release);
   return absl::OkStatus();
 }
 
-void DirtyLog::RemoveConsumer(int consumer) {
-  Consumer& removed = consumers_[static_cast<size_t>(consumer)];
-  present_.fetch_and(~(uint32_t{1} << consumer), std::memory_order_relaxed);
+void DirtyLog::RemoveConsumer(DirtyConsumer consumer) {
+  Consumer& removed = consumers_[static_cast<size_t>(consumer.place)];
+  present_.fetch_and(~(uint32_t{1} << consumer.place),
+                     std::memory_order_relaxed);
   removed.users.CloseAndDrain();
   removed.bitmap.reset();
   removed.users.Reopen();
 }
 
 void DirtyLog::RemoveAllConsumers() {
-  for (int consumer = 0; consumer < kMaxConsumers; ++consumer) {
+  for (int place = 0; place < kMaxConsumers; ++place) {
     // Relaxed: this thread is the one that changes it.
-    if (present_.load(std::memory_order_relaxed) >> consumer & 1) {
-      RemoveConsumer(consumer);
+    if (present_.load(std::memory_order_relaxed) >> place & 1) {
+      RemoveConsumer({.place = place});
     }
   }
 }
 
 template <typename Visit>
-bool DirtyLog::WithBitmap(int consumer, Visit visit) {
-  Consumer& user = consumers_[static_cast<size_t>(consumer)];
-  if (!user.users.TryPin()) return false;
-  const bool found = user.bitmap.has_value();
-  if (found) visit(*user.bitmap);
-  user.users.Unpin();
+bool DirtyLog::WithBitmap(int place, Visit visit) {
+  Consumer& consumer = consumers_[static_cast<size_t>(place)];
+  if (!consumer.users.TryPin()) return false;
+  const bool found = consumer.bitmap.has_value();
+  if (found) visit(consumer);
+  consumer.users.Unpin();
   return found;
 }
 
 void DirtyLog::Mark(uint64_t first, uint64_t end) {
   const uint32_t present = present_.load(std::memory_order_acquire);
-  for (int consumer = 0; present >> consumer != 0; ++consumer) {
-    if ((present >> consumer & 1) == 0) continue;
-    WithBitmap(consumer,
-               [&](const LazyBitmap& bitmap) { bitmap.Set(first, end); });
+  for (int place = 0; present >> place != 0; ++place) {
+    if ((present >> place & 1) == 0) continue;
+    WithBitmap(place, [&](const Consumer& consumer) {
+      consumer.bitmap->Set(first, end);
+    });
   }
 }
 
-bool DirtyLog::Read(int consumer, int64_t first, absl::Span<uint64_t> words) {
-  return WithBitmap(consumer, [&](const LazyBitmap& bitmap) {
-    const Words all(bitmap, frame_count_);
+DirtyLog::Answer DirtyLog::Read(DirtyConsumer consumer, Gfn base, Gfn first,
+                                absl::Span<uint64_t> words) {
+  auto at = static_cast<int64_t>(first.value() - base.value());
+  Answer answer = Answer::kNoConsumer;
+  WithBitmap(consumer.place, [&](Consumer& reader) {
+    if (reader.id != consumer.id) return;
+    answer = Answer::kDone;
+    // Relaxed: the memslot is pinned by who reads and by who clears, and has
+    // moved in between or has not.
+    reader.read_base.store(base.value(), std::memory_order_relaxed);
+    const Words all(*reader.bitmap, frame_count_);
     for (uint64_t& word : words) {
-      word = all.Read(first);
-      first += kWordBits;
+      word = all.Read(at);
+      at += kWordBits;
     }
   });
+  return answer;
 }
 
-bool DirtyLog::Clear(int consumer, int64_t first, absl::Span<uint64_t> words) {
-  return WithBitmap(consumer, [&](const LazyBitmap& bitmap) {
-    const Words all(bitmap, frame_count_);
+DirtyLog::Answer DirtyLog::Clear(DirtyConsumer consumer, Gfn base, Gfn first,
+                                 absl::Span<uint64_t> words) {
+  auto at = static_cast<int64_t>(first.value() - base.value());
+  Answer answer = Answer::kNoConsumer;
+  WithBitmap(consumer.place, [&](Consumer& reader) {
+    if (reader.id != consumer.id) return;
+    const uint64_t read_base = reader.read_base.load(std::memory_order_relaxed);
+    if (read_base != kNeverRead && read_base != base.value()) {
+      answer = Answer::kMoved;
+      return;
+    }
+    answer = Answer::kDone;
+    const Words all(*reader.bitmap, frame_count_);
     for (uint64_t& word : words) {
-      word = all.Clear(first, word);
-      first += kWordBits;
+      word = all.Clear(at, word);
+      at += kWordBits;
     }
   });
+  return answer;
 }
 
 }  // namespace tdp

@@ -1,8 +1,12 @@
 // DirtyLog: which frames of a memslot were written, as each consumer sees it.
 //
 // Every consumer has a bitmap of its own. A write is marked in all of them, and
-// stays in each until its consumer clears it. Consumers have small numbers
-// here; who hands them out keeps their names.
+// stays in each until its consumer clears it. Who hands out the places and ids
+// of consumers keeps their names.
+//
+// Who reads names frames by where the memslot lies. It may lie elsewhere by the
+// time that they are cleared: then the clear is refused, because it would be
+// of other frames.
 //
 // A guest's write is marked by who grants it and owns the entry, before the
 // host allows it; a write of the daemon, once the bytes are there. Who clears
@@ -26,13 +30,27 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "engine/base/limits.h"
+#include "engine/base/types.h"
 #include "engine/memory/lazy_bitmap.h"
 #include "engine/sync/pin_count.h"
 
 namespace tdp {
 
+// A consumer: a place for its bits, which another may take over, and an id,
+// which is never used again.
+struct DirtyConsumer {
+  int place = 0;
+  uint64_t id = 0;
+};
+
 class DirtyLog {
  public:
+  enum class Answer {
+    kDone,
+    kNoConsumer,  // there is none, or none any longer
+    kMoved,       // the memslot lay elsewhere when the consumer last read
+  };
+
   static constexpr int kMaxConsumers = limits::kMaxDirtyConsumers;
 
   explicit DirtyLog(uint64_t frame_count) : frame_count_(frame_count) {}
@@ -51,37 +69,45 @@ class DirtyLog {
   }
 
   // With every bit set, or none. HOST_MEMORY_EXHAUSTED changes nothing.
-  // REQUIRES: 0 <= consumer < kMaxConsumers, not added; on Remove, added.
-  absl::Status AddConsumer(int consumer, bool all_set);
-  void RemoveConsumer(int consumer);
+  // REQUIRES: 0 <= place < kMaxConsumers, free; on Remove, taken.
+  absl::Status AddConsumer(DirtyConsumer consumer, bool all_set);
+  void RemoveConsumer(DirtyConsumer consumer);
   void RemoveAllConsumers();
 
   // The frames [first, end) were written. Frames count from the memslot's
   // start.
   void Mark(uint64_t first, uint64_t end);
 
-  // Fills `words` with the bits of frames from `first` on, lowest bit first;
-  // `first` may be negative, and bits of no frame are 0. False if there is no
-  // such consumer.
-  bool Read(int consumer, int64_t first, absl::Span<uint64_t> words);
+  // Both take the frames that `words` stand for, lowest bit first, from `first`
+  // on, by their place in a memslot that begins at `base`. `first` may lie
+  // before it; bits of no frame are 0.
+  //
+  // Fills `words`.
+  Answer Read(DirtyConsumer consumer, Gfn base, Gfn first,
+              absl::Span<uint64_t> words);
   // Clears the bits that are set in `words`, and leaves set there those that
-  // were. False as above.
-  bool Clear(int consumer, int64_t first, absl::Span<uint64_t> words);
+  // were.
+  Answer Clear(DirtyConsumer consumer, Gfn base, Gfn first,
+               absl::Span<uint64_t> words);
 
  private:
   struct Consumer {
     // Held by who uses the bitmap.
     PinCount users;
+    uint64_t id = 0;
     std::optional<LazyBitmap> bitmap;
+    // Where the memslot lay when the consumer last read; kNeverRead before.
+    std::atomic<uint64_t> read_base{kNeverRead};
   };
+  static constexpr uint64_t kNeverRead = ~uint64_t{0};
 
-  // Calls visit(bitmap) if the consumer has one.
+  // Calls visit(consumer) for the one at `place` if it has a bitmap.
   template <typename Visit>
-  bool WithBitmap(int consumer, Visit visit);
+  bool WithBitmap(int place, Visit visit);
 
   const uint64_t frame_count_;
   std::atomic<bool> tracks_{false};
-  // Bit i: consumer i has a bitmap. A hint: spares Mark() the others.
+  // Bit i: place i has a bitmap. A hint: spares Mark() the others.
   std::atomic<uint32_t> present_{0};
   std::array<Consumer, kMaxConsumers> consumers_;
 };

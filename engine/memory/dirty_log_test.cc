@@ -13,18 +13,34 @@ namespace {
 
 constexpr uint64_t kFrames = 200;
 
-uint64_t ReadOne(DirtyLog& log, int consumer, int64_t first) {
+using Answer = DirtyLog::Answer;
+
+// Where the memslot lies.
+constexpr Gfn kBase(1000);
+
+DirtyConsumer At(int place) {
+  return {.place = place, .id = static_cast<uint64_t>(place) + 1};
+}
+// Both count `first` from the memslot's start.
+uint64_t ReadOne(DirtyLog& log, int place, int64_t first) {
   uint64_t word = 0;
-  EXPECT_TRUE(log.Read(consumer, first, {&word, 1}));
+  EXPECT_EQ(
+      log.Read(At(place), kBase,
+               Gfn(kBase.value() + static_cast<uint64_t>(first)), {&word, 1}),
+      Answer::kDone);
   return word;
 }
-uint64_t ClearOne(DirtyLog& log, int consumer, int64_t first, uint64_t bits) {
-  EXPECT_TRUE(log.Clear(consumer, first, {&bits, 1}));
+uint64_t ClearOne(DirtyLog& log, int place, int64_t first, uint64_t bits) {
+  EXPECT_EQ(
+      log.Clear(At(place), kBase,
+                Gfn(kBase.value() + static_cast<uint64_t>(first)), {&bits, 1}),
+      Answer::kDone);
   return bits;
 }
-int DirtyCount(DirtyLog& log, int consumer) {
+int DirtyCount(DirtyLog& log, int place) {
   std::array<uint64_t, 4> words;
-  EXPECT_TRUE(log.Read(consumer, 0, absl::MakeSpan(words)));
+  EXPECT_EQ(log.Read(At(place), kBase, kBase, absl::MakeSpan(words)),
+            Answer::kDone);
   int count = 0;
   for (uint64_t word : words) count += std::popcount(word);
   return count;
@@ -32,8 +48,8 @@ int DirtyCount(DirtyLog& log, int consumer) {
 
 TEST(DirtyLogTest, AMarkIsSeenByEveryConsumerUntilItClearsIt) {
   DirtyLog log(kFrames);
-  ASSERT_TRUE(log.AddConsumer(0, /*all_set=*/false).ok());
-  ASSERT_TRUE(log.AddConsumer(3, /*all_set=*/false).ok());
+  ASSERT_TRUE(log.AddConsumer(At(0), /*all_set=*/false).ok());
+  ASSERT_TRUE(log.AddConsumer(At(3), /*all_set=*/false).ok());
   log.Mark(60, 70);
   EXPECT_EQ(DirtyCount(log, 0), 10);
   EXPECT_EQ(ClearOne(log, 0, 0, ~uint64_t{0}), uint64_t{0xf} << 60);
@@ -46,7 +62,7 @@ TEST(DirtyLogTest, AMarkIsSeenByEveryConsumerUntilItClearsIt) {
 
 TEST(DirtyLogTest, WordsMayBeginAnywhere) {
   DirtyLog log(kFrames);
-  ASSERT_TRUE(log.AddConsumer(0, false).ok());
+  ASSERT_TRUE(log.AddConsumer(At(0), false).ok());
   log.Mark(0, 1);
   log.Mark(63, 65);
   log.Mark(199, 200);
@@ -64,26 +80,54 @@ TEST(DirtyLogTest, WordsMayBeginAnywhere) {
 
 TEST(DirtyLogTest, AllSetSetsTheFramesAndNoMore) {
   DirtyLog log(kFrames);
-  ASSERT_TRUE(log.AddConsumer(1, /*all_set=*/true).ok());
+  ASSERT_TRUE(log.AddConsumer(At(1), /*all_set=*/true).ok());
   EXPECT_EQ(DirtyCount(log, 1), static_cast<int>(kFrames));
 }
 
 TEST(DirtyLogTest, AConsumerThatWasRemovedIsUnknownAndComesBackEmpty) {
   DirtyLog log(kFrames);
-  ASSERT_TRUE(log.AddConsumer(0, true).ok());
+  ASSERT_TRUE(log.AddConsumer(At(0), true).ok());
   log.RemoveAllConsumers();
   uint64_t word = 0;
-  EXPECT_FALSE(log.Read(0, 0, {&word, 1}));
-  EXPECT_FALSE(log.Clear(0, 0, {&word, 1}));
+  EXPECT_EQ(log.Read(At(0), kBase, kBase, {&word, 1}), Answer::kNoConsumer);
+  EXPECT_EQ(log.Clear(At(0), kBase, kBase, {&word, 1}), Answer::kNoConsumer);
   log.Mark(0, kFrames);
-  ASSERT_TRUE(log.AddConsumer(0, false).ok());
+  ASSERT_TRUE(log.AddConsumer(At(0), false).ok());
   EXPECT_EQ(DirtyCount(log, 0), 0);
+}
+
+TEST(DirtyLogTest, WhoeverTakesOverAPlaceIsNotReadOrClearedByItsPredecessor) {
+  DirtyLog log(kFrames);
+  ASSERT_TRUE(log.AddConsumer(At(0), /*all_set=*/true).ok());
+  const DirtyConsumer gone = {.place = 0, .id = 77};
+  uint64_t word = ~uint64_t{0};
+  EXPECT_EQ(log.Read(gone, kBase, kBase, {&word, 1}), Answer::kNoConsumer);
+  EXPECT_EQ(log.Clear(gone, kBase, kBase, {&word, 1}), Answer::kNoConsumer);
+  EXPECT_EQ(DirtyCount(log, 0), static_cast<int>(kFrames));
+}
+
+TEST(DirtyLogTest, AClearOfWhatWasReadBeforeAMoveIsRefused) {
+  DirtyLog log(kFrames);
+  ASSERT_TRUE(log.AddConsumer(At(0), /*all_set=*/true).ok());
+  ASSERT_TRUE(log.AddConsumer(At(1), /*all_set=*/true).ok());
+  EXPECT_EQ(ReadOne(log, 0, 0), ~uint64_t{0});
+  const Gfn moved = kBase + 8;
+  uint64_t word = ~uint64_t{0};
+  EXPECT_EQ(log.Clear(At(0), moved, moved, {&word, 1}), Answer::kMoved);
+  EXPECT_EQ(DirtyCount(log, 0), static_cast<int>(kFrames));
+  // It reads where the memslot lies now, and may clear that.
+  EXPECT_EQ(log.Read(At(0), moved, moved, {&word, 1}), Answer::kDone);
+  EXPECT_EQ(log.Clear(At(0), moved, moved, {&word, 1}), Answer::kDone);
+  EXPECT_EQ(DirtyCount(log, 0), static_cast<int>(kFrames) - 64);
+  // Who has not read names the frames as they lie.
+  word = ~uint64_t{0};
+  EXPECT_EQ(log.Clear(At(1), moved, moved, {&word, 1}), Answer::kDone);
 }
 
 // Every bit that a marker sets is cleared once, by one of two clearers.
 TEST(DirtyLogTest, MarksAndClearsInParallelLoseNothing) {
   DirtyLog log(kFrames);
-  ASSERT_TRUE(log.AddConsumer(0, false).ok());
+  ASSERT_TRUE(log.AddConsumer(At(0), false).ok());
   std::atomic<bool> done{false};
   std::atomic<int> cleared{0};
   std::vector<std::thread> clearers;
@@ -108,7 +152,7 @@ TEST(DirtyLogTest, MarksAndClearsInParallelLoseNothing) {
 
 TEST(DirtyLogTest, ConsumersComeAndGoWhileFramesAreMarked) {
   DirtyLog log(kFrames);
-  ASSERT_TRUE(log.AddConsumer(0, false).ok());
+  ASSERT_TRUE(log.AddConsumer(At(0), false).ok());
   std::atomic<bool> done{false};
   std::thread marker([&] {
     do {
@@ -116,8 +160,8 @@ TEST(DirtyLogTest, ConsumersComeAndGoWhileFramesAreMarked) {
     } while (!done);
   });
   for (int i = 0; i < 200; ++i) {
-    ASSERT_TRUE(log.AddConsumer(5, false).ok());
-    log.RemoveConsumer(5);
+    ASSERT_TRUE(log.AddConsumer(At(5), false).ok());
+    log.RemoveConsumer(At(5));
   }
   done = true;
   marker.join();

@@ -159,21 +159,35 @@ absl::Status FileSource::Read(HostCalls& calls, uint64_t offset, Gpa gpa,
     error = ReadFully(calls, fd_, bytes.data(), bytes.size(),
                       offset_bytes_ + offset, done_bytes);
   }
-  if (error == 0) {
+  const uint64_t size = static_cast<uint64_t>(size_bytes_);
+  const uint64_t held =
+      std::min<uint64_t>(bytes.size(), size - std::min(size, offset));
+  if (error == 0 && *done_bytes >= held) {
     memset(bytes.data() + *done_bytes, 0, bytes.size() - *done_bytes);
     *done_bytes = bytes.size();
     return absl::OkStatus();
   }
   const Gfn failed = GfnOf(gpa + *done_bytes);
+  const std::string cause =
+      error != 0
+          ? strerror(error)
+          : absl::StrCat("the file is shorter than the ", offset_bytes_ + size,
+                         " bytes that it had when it was opened");
   return MakeError(
       ErrorReason::kSourceFailed,
       absl::StrCat("frame ", Hex(failed.value()), " cannot be loaded from \"",
-                   absl::CEscape(path_), "\": ", strerror(error), " (errno ",
-                   error, "); repair the file or its disk and try again"),
+                   absl::CEscape(path_), "\": ", cause, " (errno ", error,
+                   "); repair the file or its disk and try again"),
       {{"gfn", Hex(failed.value())},
        {"path", absl::CEscape(path_)},
        {"errno", absl::StrCat(error)},
-       {"cause", strerror(error)}});
+       {"cause", cause}});
+}
+
+bool FileSource::IsCached(HostCalls& calls, uint64_t offset) const {
+  if (offset >= static_cast<uint64_t>(size_bytes_)) return true;
+  char byte = 0;
+  return calls.PreadNoWait(fd_, &byte, 1, offset_bytes_ + offset) >= 0;
 }
 
 }  // namespace tdp

@@ -3,7 +3,8 @@
 //
 // What the path names is settled once, by Open(): nothing outside the
 // directory, no symbolic link on the way, a regular file. Bytes past the end of
-// the file are zero.
+// the file are zero. A file that has become shorter since then has lost bytes:
+// these cannot be read.
 //
 // Thread safety: all const methods, from any thread.
 
@@ -44,6 +45,9 @@ class FileSource {
   // frame; the `*done_bytes` before it are good.
   absl::Status Read(HostCalls& calls, uint64_t offset, Gpa gpa,
                     absl::Span<char> bytes, size_t* done_bytes) const;
+
+  // Whether Read() of the frame at `offset` would not wait for a disk.
+  bool IsCached(HostCalls& calls, uint64_t offset) const;
 
   // Size of the file when it was opened, from offset_bytes on.
   int64_t size_bytes() const { return size_bytes_; }

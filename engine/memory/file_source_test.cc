@@ -178,6 +178,40 @@ TEST_F(FileSourceTest, AFailedReadNamesFileFrameAndCause) {
   EXPECT_EQ(MetadataOf(status, "cause"), "Input/output error");
 }
 
+// Zero would be a lie: the bytes were there when the guest was given the file.
+TEST_F(FileSourceTest, AFileThatBecameShorterFailsUntilItIsRepaired) {
+  dir_.Write("image", PatternFrames(3));
+  const absl::StatusOr<FileSource> source = Open("image");
+  ASSERT_TRUE(source.ok());
+  ASSERT_EQ(truncate(dir_.Join("image").c_str(), kPageSize + 10), 0);
+  EXPECT_EQ(Read(*source, 0, kPageSize), std::string(kPageSize, 'a'));
+  std::string bytes(4 * kPageSize, '?');
+  size_t done = 0;
+  const absl::Status status =
+      source->Read(calls_, 0, GpaOf(Gfn(0x100)), absl::MakeSpan(bytes), &done);
+  EXPECT_EQ(ReasonOf(status), ErrorReason::kSourceFailed);
+  EXPECT_EQ(MetadataOf(status, "gfn"), "0x101");
+  EXPECT_EQ(done, kPageSize + 10);
+  EXPECT_EQ(Read(*source, 3 * kPageSize, kPageSize),
+            std::string(kPageSize, '\0'))
+      << "was never there";
+  dir_.Write("image", PatternFrames(3));
+  EXPECT_EQ(Read(*source, 0, 3 * kPageSize), PatternFrames(3));
+}
+
+TEST_F(FileSourceTest, WhatCannotBeToldCountsAsNotCached) {
+  dir_.Write("image", PatternFrames(2));
+  const absl::StatusOr<FileSource> source = Open("image");
+  ASSERT_TRUE(source.ok());
+  EXPECT_TRUE(source->IsCached(calls_, 2 * kPageSize)) << "nothing to read";
+  calls_.on_pread_no_wait = [](uint64_t, size_t, ssize_t* result) {
+    errno = EOPNOTSUPP;
+    *result = -1;
+    return true;
+  };
+  EXPECT_FALSE(source->IsCached(calls_, 0)) << "a file system that cannot tell";
+}
+
 TEST_F(FileSourceTest, InterruptedAndShortReadsGoOn) {
   dir_.Write("image", PatternFrames(1));
   const absl::StatusOr<FileSource> source = Open("image");

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -32,6 +33,12 @@ int HostCalls::Mprotect(Hva start, uint64_t bytes, int protection) {
 
 ssize_t HostCalls::Pread(int fd, void* buffer, size_t bytes, uint64_t offset) {
   return pread(fd, buffer, bytes, static_cast<off_t>(offset));
+}
+
+ssize_t HostCalls::PreadNoWait(int fd, void* buffer, size_t bytes,
+                               uint64_t offset) {
+  const iovec part = {.iov_base = buffer, .iov_len = bytes};
+  return preadv2(fd, &part, 1, static_cast<off_t>(offset), RWF_NOWAIT);
 }
 
 ssize_t HostCalls::Pwrite(int fd, const void* data, size_t bytes,

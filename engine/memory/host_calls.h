@@ -27,6 +27,9 @@ class HostCalls {
   virtual int Mprotect(Hva start, uint64_t bytes, int protection);
   // As pread(2) and pwrite(2): bytes, or -1 with errno.
   virtual ssize_t Pread(int fd, void* buffer, size_t bytes, uint64_t offset);
+  // As Pread(), but fails with EAGAIN where it would wait for a disk.
+  virtual ssize_t PreadNoWait(int fd, void* buffer, size_t bytes,
+                              uint64_t offset);
   virtual ssize_t Pwrite(int fd, const void* data, size_t bytes,
                          uint64_t offset);
   virtual ContinueResult Continue(const Userfaultfd& userfaultfd, Hva start,

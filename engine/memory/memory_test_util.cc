@@ -85,6 +85,15 @@ ssize_t FakeHostCalls::Pread(int fd, void* buffer, size_t bytes,
   return HostCalls::Pread(fd, buffer, bytes, offset);
 }
 
+ssize_t FakeHostCalls::PreadNoWait(int fd, void* buffer, size_t bytes,
+                                   uint64_t offset) {
+  ssize_t result = 0;
+  if (on_pread_no_wait && on_pread_no_wait(offset, bytes, &result)) {
+    return result;
+  }
+  return HostCalls::PreadNoWait(fd, buffer, bytes, offset);
+}
+
 ssize_t FakeHostCalls::Pwrite(int fd, const void* data, size_t bytes,
                               uint64_t offset) {
   ssize_t result = 0;

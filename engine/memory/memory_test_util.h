@@ -57,6 +57,7 @@ class FakeHostCalls : public HostCalls {
   std::function<bool(int, int*)> on_mprotect;
   // (offset, bytes, result; errno is set by the hook)
   std::function<bool(uint64_t, size_t, ssize_t*)> on_pread;
+  std::function<bool(uint64_t, size_t, ssize_t*)> on_pread_no_wait;
   std::function<bool(uint64_t, size_t, ssize_t*)> on_pwrite;
   std::function<bool(Hva, uint64_t, ContinueResult*)> on_continue;
   // (mode, errno)
@@ -66,6 +67,8 @@ class FakeHostCalls : public HostCalls {
   int Madvise(Hva start, uint64_t bytes, int advice) override;
   int Mprotect(Hva start, uint64_t bytes, int protection) override;
   ssize_t Pread(int fd, void* buffer, size_t bytes, uint64_t offset) override;
+  ssize_t PreadNoWait(int fd, void* buffer, size_t bytes,
+                      uint64_t offset) override;
   ssize_t Pwrite(int fd, const void* data, size_t bytes,
                  uint64_t offset) override;
   ContinueResult Continue(const Userfaultfd& userfaultfd, Hva start,

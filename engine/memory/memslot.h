@@ -105,7 +105,14 @@ class Memslot final : public Backing {
   bool tracks_writes() const override { return dirty_log_.tracks(); }
   PageLevel max_fault_level() const override { return max_fault_level_; }
   PageLevel host_page_level() const override { return memory_->page_level(); }
+  int fault_around() const override {
+    // Relaxed: a matter of speed.
+    return fault_around_.load(std::memory_order_relaxed);
+  }
+  GfnRange ReadyAround(Gfn gfn, GfnRange window) override;
   absl::Status LoadContent(GfnRange run) override;
+  // Whether LoadContent() of the frame would not wait for a disk.
+  bool LoadsQuickly(Gfn gfn) const;
   HostCallResult Map(GfnRange run, HostProtection protection) override;
   // On failure, part of the run may be gone from the window: the host is never
   // looser than before.
@@ -129,8 +136,10 @@ class Memslot final : public Backing {
   // Gives the memory back; the frames read as zero from now on, whatever the
   // source holds. REQUIRES: zapped; who maps meanwhile gets EFAULT from Map()
   // and loads again. Whole host pages.
-  // Adds what the host freed to `*freed_frames`.
-  absl::Status DiscardContent(GfnRange run, int64_t* freed_frames);
+  // On failure the first `*done_frames` are discarded. `*freed_frames` is how
+  // many the host freed.
+  absl::Status DiscardContent(GfnRange run, uint64_t* done_frames,
+                              int64_t* freed_frames);
 
   // Faults.
   //
@@ -169,6 +178,9 @@ class Memslot final : public Backing {
   // answers faults; nothing here depends on it.
   bool faults_wait() const {
     return faults_wait_.load(std::memory_order_acquire);
+  }
+  void set_fault_around(int frames) {
+    fault_around_.store(frames, std::memory_order_relaxed);
   }
   void set_faults_wait(bool wait) {
     faults_wait_.store(wait, std::memory_order_release);
@@ -252,6 +264,7 @@ class Memslot final : public Backing {
   std::atomic<uint64_t> base_pfn_;
   std::atomic<bool> read_only_;
   std::atomic<bool> faults_wait_{false};
+  std::atomic<int> fault_around_{1};
   DirtyLog dirty_log_;
 
   PinCount map_pins_;

@@ -52,6 +52,31 @@ absl::Status Memslot::HostMemoryError(uint64_t page, int error) const {
        {"cause", strerror(error)}});
 }
 
+GfnRange Memslot::ReadyAround(Gfn gfn, GfnRange window) {
+  const auto ready = [&](Gfn at) {
+    const Pages pages = PagesOf({at, at + 1});
+    return content_->Look(pages.first, pages.end).state == State::kReady;
+  };
+  window = window.Intersect(range());
+  GfnRange around = {gfn, gfn + 1};
+  while (around.start > window.start && ready(Gfn(around.start.value() - 1))) {
+    around.start = Gfn(around.start.value() - 1);
+  }
+  while (around.end < window.end && ready(around.end)) around.end += 1;
+  return around;
+}
+
+bool Memslot::LoadsQuickly(Gfn gfn) const {
+  if (!source_.has_value()) return true;
+  const auto [page, end] = PagesOf({gfn, gfn + 1});
+  if (content_->Look(page, end).state == State::kReady) return true;
+  if (content_->IsClaimed(page)) return false;
+  bool discarded = false;
+  discarded_->Prefix(page, end, &discarded);
+  if (discarded || host_page_level() > PageLevel::k4K) return discarded;
+  return source_->IsCached(*calls_, page << page_shift());
+}
+
 absl::Status Memslot::LoadContent(GfnRange run) {
   const absl::Status run_status = CheckRun(run);
   if (!run_status.ok()) return run_status;
@@ -209,10 +234,15 @@ absl::Status Memslot::WriteClaimed(uint64_t offset,
   }
   if (state == State::kMissing) Unfill(first, end - first);
   content_->Finish(first, end, state);
+  // A part of it may be written.
+  dirty_log_.Mark(FramesOf(first), FramesOf(end));
   return HostMemoryError(first, error);
 }
 
-absl::Status Memslot::DiscardContent(GfnRange run, int64_t* freed_frames) {
+absl::Status Memslot::DiscardContent(GfnRange run, uint64_t* done_frames,
+                                     int64_t* freed_frames) {
+  *done_frames = 0;
+  *freed_frames = 0;
   const absl::Status run_status = CheckRun(run);
   if (!run_status.ok()) return run_status;
   assert(IsAligned(run.start.value(), host_page_level()));
@@ -235,6 +265,8 @@ absl::Status Memslot::DiscardContent(GfnRange run, int64_t* freed_frames) {
       const int error = memory_->PunchHole(first, piece.count);
       if (error != 0) {
         content_->Finish(first, end, piece.state);
+        // A part of them may be gone.
+        dirty_log_.Mark(FramesOf(first), FramesOf(end));
         return HostCallError("fallocate(FALLOC_FL_PUNCH_HOLE)", error);
       }
       *freed_frames += static_cast<int64_t>(FramesOf(piece.count));
@@ -242,6 +274,7 @@ absl::Status Memslot::DiscardContent(GfnRange run, int64_t* freed_frames) {
     if (discarded_.has_value()) discarded_->Set(first, end);
     content_->Finish(first, end, State::kMissing);
     dirty_log_.Mark(FramesOf(first), FramesOf(end));
+    *done_frames += FramesOf(piece.count);
     first = end;
   }
   return absl::OkStatus();

@@ -67,6 +67,7 @@ class MemslotContentTest : public testing::Test {
   }
 
   TempDir dir_;
+  uint64_t done_frames_ = 0;
   int64_t freed_frames_ = 0;
   FakeHostCalls calls_;
 };
@@ -263,7 +264,8 @@ TEST_F(MemslotContentTest, DiscardedFramesAreZeroWhateverTheSourceHolds) {
   const auto memslot = Make(4, PatternFrames(4));
   ASSERT_TRUE(memslot->LoadContent(Run(0, 2)).ok());
   // One that is loaded, one that is not.
-  ASSERT_TRUE(memslot->DiscardContent(Run(1, 2), &freed_frames_).ok());
+  ASSERT_TRUE(
+      memslot->DiscardContent(Run(1, 2), &done_frames_, &freed_frames_).ok());
   EXPECT_EQ(freed_frames_, 1);
   EXPECT_EQ(*memslot->AllocatedBytes(), int64_t{kPageSize});
   const std::string expected = std::string(kPageSize, 'a') +
@@ -285,9 +287,75 @@ TEST_F(MemslotContentTest, AFailedDiscardKeepsTheContent) {
     *error = EPERM;
     return mode != 0;
   };
-  EXPECT_FALSE(memslot->DiscardContent(Run(0, 2), &freed_frames_).ok());
+  EXPECT_FALSE(
+      memslot->DiscardContent(Run(0, 2), &done_frames_, &freed_frames_).ok());
   EXPECT_EQ(freed_frames_, 0);
   EXPECT_EQ(Read(*memslot, kStart, 2 * kPageSize), PatternFrames(2));
+}
+
+TEST_F(MemslotContentTest, ADiscardThatBreaksOffSaysHowFarItGot) {
+  constexpr uint64_t kFrames = 1024;
+  const auto memslot = Make(kFrames, "");
+  ASSERT_TRUE(memslot->LoadContent(Run(0, kFrames)).ok());
+  int punched = 0;
+  calls_.on_fallocate = [&](int mode, uint64_t, uint64_t, int* error) {
+    *error = EIO;
+    return mode != 0 && ++punched == 2;
+  };
+  EXPECT_FALSE(
+      memslot->DiscardContent(Run(0, kFrames), &done_frames_, &freed_frames_)
+          .ok());
+  EXPECT_EQ(done_frames_, 512u);
+  EXPECT_EQ(freed_frames_, 512);
+  EXPECT_EQ(*memslot->AllocatedBytes(), int64_t{512 * kPageSize});
+}
+
+TEST_F(MemslotContentTest, AWriteThatBreaksOffIsInTheDirtyLog) {
+  const auto memslot = Make(4, "");
+  ASSERT_TRUE(memslot->LoadContent(Run(0, 2)).ok());
+  ASSERT_TRUE(memslot->dirty_log().AddConsumer({}, /*all_set=*/false).ok());
+  calls_.on_pwrite = [](uint64_t, size_t, ssize_t* result) {
+    errno = ENOSPC;
+    *result = -1;
+    return true;
+  };
+  uint64_t written = 0;
+  EXPECT_FALSE(
+      memslot->WriteBytes(kStart, std::string(kPageSize + 1, 'x'), &written)
+          .ok());
+  uint64_t dirty = 0;
+  ASSERT_EQ(memslot->dirty_log().Read({}, kBase, kBase, {&dirty, 1}),
+            DirtyLog::Answer::kDone);
+  EXPECT_EQ(dirty & 1, 1u);
+}
+
+TEST_F(MemslotContentTest, LoadsQuicklyWhatNeedsNoDisk) {
+  const auto without_source = Make(2, "");
+  EXPECT_TRUE(without_source->LoadsQuickly(kBase));
+  const auto memslot = Make(4, PatternFrames(3));
+  bool cached = false;
+  calls_.on_pread_no_wait = [&](uint64_t, size_t, ssize_t* result) {
+    errno = EAGAIN;
+    *result = cached ? 1 : -1;
+    return true;
+  };
+  EXPECT_FALSE(memslot->LoadsQuickly(kBase));
+  EXPECT_TRUE(memslot->LoadsQuickly(kBase + 3)) << "past the end of the file";
+  cached = true;
+  EXPECT_TRUE(memslot->LoadsQuickly(kBase));
+  cached = false;
+  ASSERT_TRUE(memslot->LoadContent(Run(0, 1)).ok());
+  EXPECT_TRUE(memslot->LoadsQuickly(kBase)) << "it is there";
+  ASSERT_TRUE(
+      memslot->DiscardContent(Run(0, 2), &done_frames_, &freed_frames_).ok());
+  EXPECT_TRUE(memslot->LoadsQuickly(kBase + 1)) << "it is zero";
+  // A thread that reads the frame now would have to be waited for.
+  cached = true;
+  calls_.on_pread = [&](uint64_t, size_t, ssize_t*) {
+    EXPECT_FALSE(memslot->LoadsQuickly(kBase + 2));
+    return false;
+  };
+  ASSERT_TRUE(memslot->LoadContent(Run(2, 1)).ok());
 }
 
 // Both threads ask for the same frames; the first read of each run waits until
@@ -358,7 +426,9 @@ TEST_F(MemslotContentTest, DiscardsAndMapsNeverMeetHalfWay) {
   std::atomic<bool> stop{false};
   Runner discarder([&] {
     for (uint64_t i = 0; !stop.load(); ++i) {
-      EXPECT_TRUE(memslot->DiscardContent(Run(i % 8, 1), &freed_frames_).ok());
+      EXPECT_TRUE(
+          memslot->DiscardContent(Run(i % 8, 1), &done_frames_, &freed_frames_)
+              .ok());
     }
   });
   Runner writer([&] {

@@ -193,8 +193,10 @@ TEST_F(MemslotHostTest, MappingStopsAtTheFirstFrameWithoutAPage) {
 
 TEST_F(MemslotHostTest, ADiscardedFrameHasToBeLoadedAgain) {
   Load(Run(0, 4));
+  uint64_t done_frames = 0;
   int64_t freed_frames = 0;
-  ASSERT_TRUE(memslot_->DiscardContent(Run(1, 1), &freed_frames).ok());
+  ASSERT_TRUE(
+      memslot_->DiscardContent(Run(1, 1), &done_frames, &freed_frames).ok());
   HostCallResult result = memslot_->Map(Run(0, 4), HostProtection::kReadWrite);
   EXPECT_EQ(result.done_frames, 1u);
   EXPECT_EQ(result.error, EFAULT);

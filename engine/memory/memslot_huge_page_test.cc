@@ -94,9 +94,11 @@ class MemslotHugePageTest : public testing::Test {
     EXPECT_EQ(written, bytes.size());
   }
   int64_t Discard(GfnRange run) {
+    uint64_t done = 0;
     int64_t freed = 0;
-    const absl::Status status = memslot_->DiscardContent(run, &freed);
+    const absl::Status status = memslot_->DiscardContent(run, &done, &freed);
     EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(done, run.size());
     return freed;
   }
 
@@ -286,6 +288,17 @@ TEST_F(MemslotHugePageTest, WritingAPartOfASourcePageLoadsTheRest) {
             std::string(1, 'a' + 511 % 26));
 }
 
+TEST_F(MemslotHugePageTest, APageOfAFileIsLeftToALoaderUntilItIsThere) {
+  CreateWithSource(PatternFrames(2 * kPageFrames));
+  // One frame in the host's cache says nothing about the others.
+  EXPECT_FALSE(memslot_->LoadsQuickly(Page(1).start + 7));
+  Load(Page(1));
+  EXPECT_TRUE(memslot_->LoadsQuickly(Page(1).start + 7));
+  EXPECT_EQ(memslot_->ReadyAround(Page(1).start + 7, Page(0, 3)), Page(1));
+  Discard(Page(0));
+  EXPECT_TRUE(memslot_->LoadsQuickly(Page(0).start)) << "zero";
+}
+
 TEST_F(MemslotHugePageTest, AFailedSourceKeepsThePageAndIsTriedAgain) {
   CreateWithSource(PatternFrames(2 * kPageFrames));
   int64_t reads = 0;
@@ -328,8 +341,10 @@ TEST_F(MemslotHugePageTest, AFailedPunchKeepsTheBytesAndCanBeRepeated) {
     *error = EIO;
     return true;
   };
+  uint64_t done = 0;
   int64_t freed = 0;
-  EXPECT_FALSE(memslot_->DiscardContent(Page(0), &freed).ok());
+  EXPECT_FALSE(memslot_->DiscardContent(Page(0), &done, &freed).ok());
+  EXPECT_EQ(done, 0u);
   EXPECT_EQ(freed, 0);
   EXPECT_EQ(ReadBytes(GpaIn(0), 1), "x");
   EXPECT_EQ(Discard(Page(0)), int64_t{kPageFrames});
@@ -339,11 +354,13 @@ TEST_F(MemslotHugePageTest, AFailedPunchKeepsTheBytesAndCanBeRepeated) {
 TEST_F(MemslotHugePageTest, AGrantedWriteIsMarkedForTheWholePage) {
   Create();
   DirtyLog& log = memslot_->dirty_log();
-  ASSERT_TRUE(log.AddConsumer(0, /*all_set=*/false).ok());
+  const DirtyConsumer consumer;
+  ASSERT_TRUE(log.AddConsumer(consumer, /*all_set=*/false).ok());
   log.set_tracks(true);
   memslot_->NoteWritten(Page(1).start + 300);
   std::vector<uint64_t> words(3 * kPageFrames / 64);
-  ASSERT_TRUE(log.Read(0, 0, absl::MakeSpan(words)));
+  ASSERT_EQ(log.Read(consumer, kBase, kBase, absl::MakeSpan(words)),
+            DirtyLog::Answer::kDone);
   for (size_t i = 0; i < words.size(); ++i) {
     const bool in_page = i / (kPageFrames / 64) == 1;
     EXPECT_EQ(words[i], in_page ? ~uint64_t{0} : 0) << i;

@@ -16,6 +16,7 @@ class AgeVerb {
  public:
   static constexpr bool kLockless = true;
   static constexpr bool kSkipsFrozen = true;
+  static constexpr bool kSweeps = true;
 
   AgeVerb(GfnRange range, absl::FunctionRef<void(GfnRange)> on_young)
       : range_(range), on_young_(on_young) {}

@@ -18,8 +18,17 @@
 //
 // Thread safety: all methods, from any thread.
 //
+// A fault may also be of a vCPU that somebody else has long served, and that
+// went on: its event was read, but not answered yet. To serve it would note a
+// touch, or a write, that was made before somebody took note and cleared it. So
+// who clears Accessed or Writable for that purpose calls Sweep() on the frames
+// while he owns their entries, and who reads events asks for sweeps() before.
+//
 // Invariants: an entry that is installed reflects everything that was changed
-// by an Advance() that returned before its sequence was read.
+// by an Advance() that returned before its sequence was read. Where sweeps() is
+// after the sequence was read what it was before the event was read, and the
+// sequence has not changed when the entry is frozen, the access was not made
+// before the last Sweep() of its frame.
 
 #ifndef ENGINE_MMU_CHANGE_SEQUENCE_H_
 #define ENGINE_MMU_CHANGE_SEQUENCE_H_
@@ -74,6 +83,13 @@ class ChangeSequence {
     all_.fetch_add(1, std::memory_order_seq_cst);
   }
 
+  // The caller owns the entries of `range`, which is not larger than a block.
+  void Sweep(GfnRange range) {
+    sweeps_.fetch_add(1, std::memory_order_seq_cst);
+    Advance(range);
+  }
+  uint64_t sweeps() const { return sweeps_.load(std::memory_order_seq_cst); }
+
  private:
   static constexpr uint64_t kBlockFrames = FramesPerEntry(PageLevel::k2M);
   // Blocks that share a counter only cost each other a retry.
@@ -85,6 +101,7 @@ class ChangeSequence {
 
   std::array<std::atomic<uint64_t>, kSlots> blocks_{};
   std::atomic<uint64_t> all_{0};
+  std::atomic<uint64_t> sweeps_{0};
 };
 
 }  // namespace tdp

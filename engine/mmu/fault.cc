@@ -25,6 +25,11 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
             absl::OkStatus()};
   }
   Backing& backing = *found.pin;
+  if (fault.sweeps.has_value() && *fault.sweeps != sequence_.sweeps()) {
+    CountFault(FaultResult::kRetry);
+    backing.Wake({fault.gfn, fault.gfn + 1});
+    return {FaultResult::kRetry, absl::OkStatus()};
+  }
   if (fault.write && !backing.writable()) {
     return {FaultResult::kForbidden, absl::OkStatus()};
   }
@@ -32,9 +37,8 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
     return {*result, absl::OkStatus()};
   }
   bool content_lost = false;
-  if (FaultOutcome fast = TryFastFault(fault, backing, &content_lost);
-      fast.result != FaultResult::kRetry) {
-    return fast;
+  if (auto fast = TryFastFault(fault, backing, sequence, &content_lost)) {
+    return *std::move(fast);
   }
 
   if (!fault.may_install) {
@@ -90,9 +94,8 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
       case StepResult::kNothingToDo:
         // Another thread was faster, or a limit stands: look as it is now.
         content_lost = false;
-        if (FaultOutcome fast = TryFastFault(fault, backing, &content_lost);
-            fast.result != FaultResult::kRetry) {
-          return fast;
+        if (auto fast = TryFastFault(fault, backing, sequence, &content_lost)) {
+          return *std::move(fast);
         }
         if (content_lost && ++content_retries > kMaxContentRetries) {
           return {FaultResult::kFailed,
@@ -157,8 +160,19 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
       return std::nullopt;
     }
   }
-  const GfnRange frame = {gfn, gfn + 1};
-  if (!backing.LoadContent(frame).ok()) return std::nullopt;
+  if (!backing.LoadContent({gfn, gfn + 1}).ok()) return std::nullopt;
+  const bool tracks = backing.tracks_writes();
+  GfnRange want = {gfn, gfn + 1};
+  // While writes are tracked, what is written is granted alone.
+  if (const int around = backing.fault_around();
+      around > 1 && !(tracks && fault.write)) {
+    const auto frames = static_cast<uint64_t>(around);
+    const Gfn start(gfn.value() - gfn.value() % frames);
+    const Gfn block = AlignDown(gfn, PageLevel::k2M);
+    want = backing.ReadyAround(
+        gfn, GfnRange{start, start + frames}.Intersect(
+                 {block, block + FramesPerEntry(PageLevel::k2M)}));
+  }
   FrozenRun run;
   bool stale = false;
   {
@@ -166,49 +180,78 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
     RcuReadGuard rcu(rcu_);
     const RootSet& roots = Roots();
     PageTable* table = roots.valid().directory->Find(gfn);
-    const Access limit = limits_.At(gfn).access;
+    const AccessLimits::Run limit = limits_.At(gfn);
     const Access needed = {.read = true, .write = fault.write};
-    if (roots.HasInvalid() || table == nullptr || !Allows(limit, needed)) {
+    if (roots.HasInvalid() || table == nullptr ||
+        !Allows(limit.access, needed)) {
       return std::nullopt;
     }
-    const bool make_writable =
-        backing.writable() && (fault.write || !backing.tracks_writes());
-    run.FreezeNew(table->EntryAt(IndexIn(gfn, PageLevel::k4K)), gfn, 1,
-                  NewLeaf(LeafSource(backing), gfn, PageLevel::k4K,
-                          make_writable, limit));
-    if (run.empty()) return std::nullopt;
+    want.start = FirstFree(table, gfn, want.start);
+    // One limit for all of them: that of the frame.
+    while (limits_.At(want.start).end <= gfn) {
+      want.start = limits_.At(want.start).end;
+    }
+    want.end = std::min(want.end, limit.end);
+    const bool make_writable = backing.writable() && (fault.write || !tracks);
+    run.FreezeNew(table->EntryAt(IndexIn(want.start, PageLevel::k4K)),
+                  want.start, static_cast<int>(want.size()),
+                  NewLeaf(LeafSource(backing), want.start, PageLevel::k4K,
+                          make_writable, limit.access));
     stale = sequence_.Changed(gfn, sequence);
+  }
+  const GfnRange range = run.range();
+  if (!range.Contains(gfn)) {
+    // Another thread was faster.
+    RestoreRun(run);
+    if (!range.empty()) backing.Wake(range);
+    return std::nullopt;
   }
   if (stale) {
     RestoreRun(run);
     CountFault(FaultResult::kRetry);
-    backing.Wake(frame);
+    backing.Wake(range);
     return FaultResult::kRetry;
   }
   // Before the host lets anybody write.
   if (fault.write) backing.NoteWritten(gfn);
   CountHostCall();
   const HostCallResult host =
-      backing.Map(frame, HostProtectionOf(run.target(0)));
-  if (host.done_frames == 0) {
-    RestoreRun(run);
-    backing.Wake(frame);
-    return std::nullopt;
+      backing.Map(range, HostProtectionOf(run.target(0)));
+  for (int i = static_cast<int>(host.done_frames); i < run.size(); ++i) {
+    run.set_target(i, Spte::NonPresent());
   }
   CommitTargets(run);
+  if (host.done_frames <= gfn - range.start) {
+    backing.Wake(range);
+    return std::nullopt;
+  }
   CountFault(FaultResult::kFixed);
-  backing.Wake(frame);
+  backing.Wake(range);
   return FaultResult::kFixed;
 }
 
+// The first frame from `start` on behind which, up to `gfn`, no entry is
+// present.
+Gfn TdpMmu::FirstFree(PageTable* table, Gfn gfn, Gfn start) {
+  while (gfn > start) {
+    const Gfn before(gfn.value() - 1);
+    if (!ReadSpte(table->EntryAt(IndexIn(before, PageLevel::k4K)))
+             .IsNonPresent()) {
+      break;
+    }
+    gfn = before;
+  }
+  return gfn;
+}
+
 // Serves what needs no table and no mmu_lock: a frame whose entry is present in
-// the valid root. kRetry: it is not, or it changed; take the slow path. Without
+// the valid root. Without
 // mmu_lock the root may become invalid meanwhile; the entry stays frozen until
 // the host call has ended, so the zapper of the root waits for it. (Linux
 // arch/x86/kvm/mmu/mmu.c, fast_page_fault().)
-FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
-                                  bool* content_lost) {
-  const FaultOutcome slow = {FaultResult::kRetry, absl::OkStatus()};
+std::optional<FaultOutcome> TdpMmu::TryFastFault(
+    const PageFault& fault, Backing& backing, ChangeSequence::Snapshot sequence,
+    bool* content_lost) {
   FrozenRun run;
   Spte old;
   bool spurious = false;
@@ -216,19 +259,28 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
     RcuReadGuard rcu(rcu_);
     const LastEntry last = FindLastEntry(Roots().valid().tree(), fault.gfn);
     old = last.spte;
-    if (!old.IsLeaf(last.level)) return slow;
+    if (!old.IsLeaf(last.level)) return std::nullopt;
     const bool allowed =
         old.IsReadable() && (!fault.write || old.IsMmuWritable());
-    if (!allowed) return {FaultResult::kForbidden, absl::OkStatus()};
+    if (!allowed) {
+      return FaultOutcome{FaultResult::kForbidden, absl::OkStatus()};
+    }
     spurious = old.Permits({.read = true, .write = fault.write});
     // Mapping a 1G leaf, or granting a write to it, takes more than one host
     // call.
-    if (last.level > PageLevel::k2M && !spurious) return slow;
+    if (last.level > PageLevel::k2M && !spurious) return std::nullopt;
     const Spte target = fault.write ? old.WithWrite() : old.WithAccessed();
     if (!run.TryExtend(last.entry, AlignDown(fault.gfn, last.level), last.level,
                        last.spte, target)) {
-      return slow;
+      return std::nullopt;
     }
+  }
+  if (!spurious && sequence_.Changed(fault.gfn, sequence)) {
+    const GfnRange leaf = run.range();
+    RestoreRun(run);
+    CountFault(FaultResult::kRetry);
+    backing.Wake(leaf);
+    return FaultOutcome{FaultResult::kRetry, absl::OkStatus()};
   }
   // Looked at by the owner: whoever has switched the dirty log on finds the
   // entry FROZEN, or is seen here.
@@ -238,12 +290,12 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
     const GfnRange leaf = run.range();
     RestoreRun(run);
     backing.Wake(leaf);
-    return slow;
+    return std::nullopt;
   }
   const GfnRange range = run.range();
   const HostProtection protection = HostProtectionOf(run.target(0));
-  // Before the host lets anybody write.
-  if (fault.write) backing.NoteWritten(fault.gfn);
+  // Before the host lets anybody write. What the entry grants was noted.
+  if (fault.write && !spurious) backing.NoteWritten(fault.gfn);
   CountHostCall();
   HostCallResult host;
   if (spurious) {
@@ -277,14 +329,15 @@ FaultOutcome TdpMmu::TryFastFault(const PageFault& fault, Backing& backing,
   CommitTargets(run);
   if (host.error == 0) CountFault(result);
   backing.Wake(range);
-  if (host.error == 0) return {result, absl::OkStatus()};
+  if (host.error == 0) return FaultOutcome{result, absl::OkStatus()};
   // EFAULT: the frame lost its page; the slow path loads it again.
   *content_lost = host.error == EFAULT;
   if (spurious && host.error != EFAULT) {
-    return {FaultResult::kFailed,
-            HostFrameError(WindowCall::kMap, fault.gfn, host.error)};
+    return FaultOutcome{
+        FaultResult::kFailed,
+        HostFrameError(WindowCall::kMap, fault.gfn, host.error)};
   }
-  return slow;
+  return std::nullopt;
 }
 
 // Counts a fault. Before its vCPU is woken: who sees the guest go on finds the

@@ -4,6 +4,7 @@
 // A verb is a class with
 //   static constexpr bool kLockless;         no mmu_lock
 //   static constexpr bool kSkipsFrozen;      passes by what others change
+//   static constexpr bool kSweeps;           takes note of touches or writes
 //   // What becomes of a leaf, or LeafChange::None(). REQUIRES: RCU.
 //   LeafChange Plan(Spte old, Gfn gfn, PageLevel level);
 //   // Up to where leaves have the same plan if they differ only in the frame.
@@ -166,6 +167,7 @@ MmuProgress TdpMmu::ChangeLeaves(const TdpRoot& root, GfnRange range,
       case LeafStep::kFrozen: {
         const GfnRange changed = run.range();
         const int64_t entries = run.size();
+        if (Verb::kSweeps) sequence_.Sweep(changed);
         const WindowCall call = run.host_step() == HostStep::kUnmap
                                     ? WindowCall::kUnmap
                                     : WindowCall::kProtect;

@@ -44,6 +44,9 @@ struct PageFault {
   // TdpMmu::ReadSequence(gfn), read before the caller found that the access
   // still waits. Without it the fault reads it itself.
   std::optional<ChangeSequence::Snapshot> sequence;
+  // TdpMmu::ReadSweeps(), read before the event that told of the access.
+  // Without it the access is known to wait still.
+  std::optional<uint64_t> sweeps;
 };
 
 enum class FaultResult {

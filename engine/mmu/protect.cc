@@ -20,6 +20,7 @@ class LimitVerb {
  public:
   static constexpr bool kLockless = false;
   static constexpr bool kSkipsFrozen = false;
+  static constexpr bool kSweeps = false;
 
   explicit LimitVerb(const AccessLimits& limits) : limits_(limits) {}
 
@@ -60,6 +61,7 @@ class WriteProtectVerb {
  public:
   static constexpr bool kLockless = false;
   static constexpr bool kSkipsFrozen = false;
+  static constexpr bool kSweeps = true;
 
   explicit WriteProtectVerb(PageLevel min_level) : min_level_(min_level) {}
 
@@ -86,6 +88,7 @@ class WriteProtectFramesVerb {
  public:
   static constexpr bool kLockless = false;
   static constexpr bool kSkipsFrozen = false;
+  static constexpr bool kSweeps = true;
 
   WriteProtectFramesVerb(Gfn first, absl::Span<const uint64_t> bits)
       : first_(first), bits_(bits) {}
@@ -130,6 +133,7 @@ class WriteProtectFramesVerb {
 struct GrantWritesVerb {
   static constexpr bool kLockless = false;
   static constexpr bool kSkipsFrozen = false;
+  static constexpr bool kSweeps = false;
 
   LeafChange Plan(Spte old, Gfn, PageLevel) {
     if (old.IsWritable() || !old.IsMmuWritable() || !old.IsHostMapped()) {

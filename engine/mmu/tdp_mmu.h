@@ -76,6 +76,7 @@ class TdpMmu {
   ChangeSequence::Snapshot ReadSequence(Gfn gfn) const {
     return sequence_.Read(gfn);
   }
+  uint64_t ReadSweeps() const { return sequence_.sweeps(); }
 
   // Maps every frame of `range`, as a fault on each would. Every frame must be
   // backed: GFN_NOT_BACKED, checked first, changes nothing. OPERATION_CONFLICT
@@ -375,9 +376,13 @@ class TdpMmu {
   std::optional<FaultResult> TryInstallFrame(const PageFault& fault,
                                              Backing& backing,
                                              ChangeSequence::Snapshot sequence);
-  // `content_lost` is set if the frame must be loaded again.
-  FaultOutcome TryFastFault(const PageFault& fault, Backing& backing,
-                            bool* content_lost);
+  static Gfn FirstFree(PageTable* table, Gfn gfn, Gfn start);
+  // Nothing: take the slow path. `content_lost` is set if the frame must be
+  // loaded again.
+  std::optional<FaultOutcome> TryFastFault(const PageFault& fault,
+                                           Backing& backing,
+                                           ChangeSequence::Snapshot sequence,
+                                           bool* content_lost);
   void CountFault(FaultResult result);
 
   // leaf_changes.h: the driver of the ranged verbs.

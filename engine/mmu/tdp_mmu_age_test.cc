@@ -39,6 +39,22 @@ TEST_F(AgeRangeTest, ATouchedFrameIsYoungOnceAndFaultsAgain) {
   EXPECT_THAT(Age(0, 64, false), ::testing::ElementsAre(5));
 }
 
+// The event of a touch had been read when another vCPU's was served, which woke
+// both; then the frame was aged.
+TEST_F(AgeRangeTest, AnEventOfATouchMadeBeforeLeavesTheFrameOld) {
+  AddSlot(0, 64);
+  Start();
+  const PageFault late = {
+      .gfn = Gfn(5), .write = false, .sweeps = mmu().ReadSweeps()};
+  ASSERT_EQ(Fault(5, false), FaultResult::kFixed);
+  const PageFault later = {
+      .gfn = Gfn(5), .write = false, .sequence = mmu().ReadSequence(Gfn(5))};
+  EXPECT_THAT(Age(0, 64, false), ::testing::ElementsAre(5));
+  EXPECT_EQ(mmu().HandleFault(late).result, FaultResult::kRetry);
+  EXPECT_EQ(mmu().HandleFault(later).result, FaultResult::kRetry);
+  EXPECT_THAT(Age(0, 64, true), ::testing::IsEmpty());
+}
+
 TEST_F(AgeRangeTest, LookingChangesNothing) {
   FakeBacking& slot = AddSlot(0, 64);
   Start();

@@ -106,6 +106,45 @@ TEST_F(DirtyTest, WriteProtectsExactlyTheFramesThatAreNamed) {
   EXPECT_THAT(protected_frames, ElementsAre(64, 65, 67, 192));
 }
 
+// Two vCPUs write to a frame. The event of one has been read when the other is
+// served, which wakes both; then the log is cleared.
+TEST_F(DirtyTest, AnEventOfAWriteMadeBeforeAClearMarksNothingAfterIt) {
+  FakeBacking& slot = AddSlot(0, 64);
+  Start();
+  Track(slot);
+  const uint64_t sweeps = mmu().ReadSweeps();
+  const PageFault late = {.gfn = Gfn(3),
+                          .write = true,
+                          .sequence = mmu().ReadSequence(Gfn(3)),
+                          .sweeps = sweeps};
+  ASSERT_EQ(Fault(3, true), FaultResult::kFixed);
+  ASSERT_THAT(slot.TakeWritten(), ElementsAre(Gfn(3)));
+  ASSERT_EQ(Protect(0, {8}).changed_entries, 1);
+  EXPECT_EQ(mmu().HandleFault(late).result, FaultResult::kRetry);
+  // The same if the sequence was read late, or only the sequence is known.
+  EXPECT_EQ(mmu()
+                .HandleFault({.gfn = Gfn(3), .write = true, .sweeps = sweeps})
+                .result,
+            FaultResult::kRetry);
+  EXPECT_EQ(mmu()
+                .HandleFault(
+                    {.gfn = Gfn(3), .write = true, .sequence = late.sequence})
+                .result,
+            FaultResult::kRetry);
+  EXPECT_THAT(slot.TakeWritten(), IsEmpty());
+  EXPECT_FALSE(slot.Grants(Gfn(3), true));
+}
+
+TEST_F(DirtyTest, AWriteThatWasGrantedIsNotMarkedAgain) {
+  FakeBacking& slot = AddSlot(0, 64);
+  Start();
+  Track(slot);
+  ASSERT_EQ(Fault(3, true), FaultResult::kFixed);
+  ASSERT_THAT(slot.TakeWritten(), ElementsAre(Gfn(3)));
+  EXPECT_EQ(Fault(3, true), FaultResult::kSpurious);
+  EXPECT_THAT(slot.TakeWritten(), IsEmpty());
+}
+
 TEST_F(DirtyTest, AHugeLeafWithOneOfTheFramesIsProtectedWhole) {
   FakeBacking& slot = AddSlot(0, 2 * kBlock, PageLevel::k2M);
   Start();

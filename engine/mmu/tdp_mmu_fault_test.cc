@@ -199,6 +199,76 @@ TEST_F(HandleFaultTest, AFaultFromBeforeAZapAllLeavesNoTableInTheNewRoot) {
   EXPECT_EQ(mmu().Read(MmuCounter::kLinkedTables), 1);
 }
 
+class FaultAroundTest : public TdpMmuTest {
+ protected:
+  // Frames [0, 48) have content but for frame 20; a leaf table is linked.
+  void SetUp() override {
+    slot_ = &backings_.Add({.range = Frames(0, kBlock), .fault_around = 16});
+    Start();
+    ASSERT_TRUE(slot_->LoadContent(Frames(0, 20)).ok());
+    ASSERT_TRUE(slot_->LoadContent(Frames(21, 48)).ok());
+    ASSERT_EQ(Fault(60, false), FaultResult::kFixed);
+  }
+  std::vector<uint64_t> Mapped() {
+    std::vector<uint64_t> mapped;
+    for (uint64_t gfn = 0; gfn < 48; ++gfn) {
+      if (Entry(gfn).IsPresent()) mapped.push_back(gfn);
+    }
+    return mapped;
+  }
+  FakeBacking* slot_ = nullptr;
+};
+
+TEST_F(FaultAroundTest, MapsWhatIsReadyInOneHostCall) {
+  const int64_t calls = mmu().Read(MmuCounter::kHostCalls);
+  EXPECT_EQ(Fault(18, true), FaultResult::kFixed);
+  EXPECT_THAT(Mapped(), ::testing::ElementsAre(16, 17, 18, 19));
+  EXPECT_EQ(mmu().Read(MmuCounter::kHostCalls), calls + 1);
+  EXPECT_TRUE(slot_->Grants(Gfn(16), true));
+  EXPECT_EQ(Fault(22, true), FaultResult::kFixed);
+  EXPECT_TRUE(Entry(31).IsPresent());
+  EXPECT_FALSE(Entry(20).IsPresent()) << "its bytes are not at hand";
+  EXPECT_FALSE(Entry(32).IsPresent());
+}
+
+TEST_F(FaultAroundTest, StopsAtWhatIsMappedAndAtLimits) {
+  ASSERT_TRUE(MapWritable(2, 3).status.ok());
+  ASSERT_TRUE(MapWritable(9, 10).status.ok());
+  ASSERT_TRUE(
+      mmu()
+          .ProtectRange(Frames(4, 5), {.read = true}, [] { return false; })
+          .status.ok());
+  EXPECT_EQ(Fault(6, true), FaultResult::kFixed);
+  EXPECT_THAT(Mapped(), ::testing::ElementsAre(2, 5, 6, 7, 8, 9));
+}
+
+TEST_F(FaultAroundTest, AWriteThatIsTrackedIsGrantedAlone) {
+  slot_->set_tracks_writes(true);
+  EXPECT_EQ(Fault(6, true), FaultResult::kFixed);
+  EXPECT_THAT(Mapped(), ::testing::ElementsAre(6));
+  EXPECT_EQ(Fault(8, false), FaultResult::kFixed);
+  EXPECT_EQ(Mapped().size(), 10u) << "7 to 15, and 6";
+  EXPECT_FALSE(slot_->Grants(Gfn(9), true));
+  EXPECT_THAT(slot_->TakeWritten(), ::testing::ElementsAre(Gfn(6)));
+}
+
+TEST_F(FaultAroundTest, AHostThatMapsAPartMapsTheRestLater) {
+  for (const uint64_t done : {0, 1, 5}) {
+    host().set_hook([&](const HostCall& call) {
+      if (call.kind != HostCallKind::kMap || call.run.size() == 1) {
+        return HostFailure{};
+      }
+      return HostFailure{.error = EFAULT, .applied_frames = done};
+    });
+    ASSERT_EQ(Fault(4, true), FaultResult::kFixed) << done;
+    EXPECT_TRUE(slot_->Grants(Gfn(4), true)) << done;
+    EXPECT_EQ(Entry(5).IsPresent(), false) << done;
+    EXPECT_EQ(Entry(0).IsPresent(), done > 0) << done;
+    host().ClearHook();
+    ASSERT_TRUE(Zap(0, 48).status.ok());
+  }
+}
+
 TEST_F(HandleFaultTest, TheTableLimitFailsTheFaultAndChangesNothing) {
   AddSlot(0, 64);
   Start(PageLevel::k512G, 2 * static_cast<int64_t>(kPageSize));

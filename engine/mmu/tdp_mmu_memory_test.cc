@@ -59,6 +59,8 @@ class EmptyBacking final : public Backing, public BackingTable {
     return {.done_frames = run.size()};
   }
   void NoteWritten(Gfn) override {}
+  int fault_around() const override { return 1; }
+  GfnRange ReadyAround(Gfn gfn, GfnRange) override { return {gfn, gfn + 1}; }
   void Wake(GfnRange) override {}
   absl::Status Inspect(GfnRange, absl::Span<HostFrame>) override {
     return absl::OkStatus();

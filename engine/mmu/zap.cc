@@ -10,6 +10,7 @@ namespace {
 struct ZapVerb {
   static constexpr bool kLockless = false;
   static constexpr bool kSkipsFrozen = false;
+  static constexpr bool kSweeps = false;
 
   LeafChange Plan(Spte, Gfn, PageLevel) {
     return {Spte::NonPresent(), HostStep::kUnmap};

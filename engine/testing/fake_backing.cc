@@ -143,6 +143,19 @@ HostCallResult FakeBacking::Protect(GfnRange run, HostProtection protection) {
   });
 }
 
+GfnRange FakeBacking::ReadyAround(Gfn gfn, GfnRange window) {
+  const auto ready = [&](Gfn at) {
+    return (FrameAt(at).state.load() & kContent) != 0;
+  };
+  window = window.Intersect(range());
+  GfnRange around = {gfn, gfn + 1};
+  while (around.start > window.start && ready(Gfn(around.start.value() - 1))) {
+    around.start = Gfn(around.start.value() - 1);
+  }
+  while (around.end < window.end && ready(around.end)) around.end += 1;
+  return around;
+}
+
 void FakeBacking::NoteWritten(Gfn gfn) {
   if (!tracks_writes()) return;
   const GfnRange page = HostPageOf(*this, gfn);

@@ -88,6 +88,7 @@ struct FakeSlotOptions {
   bool writable = true;
   PageLevel max_fault_level = PageLevel::k4K;
   PageLevel host_page_level = PageLevel::k4K;
+  int fault_around = 1;
 };
 
 class FakeBacking final : public Backing {
@@ -109,6 +110,8 @@ class FakeBacking final : public Backing {
   HostCallResult Map(GfnRange run, HostProtection protection) override;
   HostCallResult Unmap(GfnRange run) override;
   HostCallResult Protect(GfnRange run, HostProtection protection) override;
+  int fault_around() const override { return options_.fault_around; }
+  GfnRange ReadyAround(Gfn gfn, GfnRange window) override;
   void NoteWritten(Gfn gfn) override;
   void Wake(GfnRange run) override;
   absl::Status Inspect(GfnRange run, absl::Span<HostFrame> frames) override;

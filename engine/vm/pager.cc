@@ -4,7 +4,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -14,9 +13,8 @@
 namespace tdp {
 namespace {
 
-// Events read at once. One thread answers them in turn, so few: another thread
-// may be idle.
-constexpr size_t kEventsPerRead = 4;
+// They mostly wait for the disk.
+constexpr int kLoaderThreads = 4;
 
 }  // namespace
 
@@ -56,6 +54,14 @@ Pager::~Pager() {
   // The eventfd is never read, so it stays readable for every thread.
   (void)!write(stop_fd_, &one, sizeof(one));
   for (std::thread& thread : threads_) thread.join();
+  std::vector<std::thread> loaders;
+  {
+    MutexLock lock(mutex_);
+    stop_ = true;
+    changed_.NotifyAll();
+    loaders.swap(loaders_);
+  }
+  for (std::thread& loader : loaders) loader.join();
   close(stop_fd_);
   close(epoll_fd_);
 }
@@ -64,6 +70,9 @@ absl::Status Pager::Add(std::shared_ptr<Memslot> memslot) {
   const int uffd = memslot->uffd();
   {
     MutexLock lock(mutex_);
+    if (memslot->has_source()) {
+      if (absl::Status s = StartLoaders(); !s.ok()) return s;
+    }
     memslots_[uffd] = std::move(memslot);
   }
   epoll_event event = {.events = EPOLLIN, .data = {.fd = uffd}};
@@ -101,11 +110,40 @@ void Pager::Run() {
     if (count < 0 || ready.data.fd == stop_fd_) return;
     const std::shared_ptr<Memslot> memslot = Find(ready.data.fd);
     if (memslot == nullptr) continue;
-    std::array<FaultEvent, kEventsPerRead> events;
-    const absl::StatusOr<size_t> read =
-        memslot->ReadFaults(absl::MakeSpan(events));
-    if (!read.ok()) continue;
-    for (size_t i = 0; i < *read; ++i) handler_(*memslot, events[i]);
+    handler_(memslot);
+  }
+}
+
+absl::Status Pager::StartLoaders() {
+  while (loaders_.size() < kLoaderThreads) {
+    std::thread thread;
+    if (absl::Status s = StartThread(
+            "tdpd-loader", [this] { RunLoader(); }, &thread);
+        !s.ok()) {
+      return s;
+    }
+    loaders_.push_back(std::move(thread));
+  }
+  return absl::OkStatus();
+}
+
+void Pager::RunInLoader(std::function<void()> task) {
+  MutexLock lock(mutex_);
+  tasks_.push_back(std::move(task));
+  changed_.NotifyOne();
+}
+
+void Pager::RunLoader() {
+  for (;;) {
+    std::function<void()> task;
+    {
+      MutexLock lock(mutex_);
+      while (!stop_ && tasks_.empty()) changed_.Wait(mutex_);
+      if (stop_) return;
+      task = std::move(tasks_.front());
+      tasks_.pop_front();
+    }
+    task();
   }
 }
 

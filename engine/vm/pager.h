@@ -1,10 +1,12 @@
-// Pager: the threads that read the fault events of a VM's memslots and have
-// each one answered.
+// Pager: the threads that answer the faults of a VM.
 //
-// All threads wait on one epoll instance; an event is read by one of them.
+// All pager threads wait on one epoll instance; an event is read by one of
+// them. They never wait for a disk: a fault that has to is handed to loader
+// threads, so that no other fault queues behind it. Only faults queue there:
+// work in the background loads its frames in threads of its own.
 //
-// Thread safety: all methods, from any thread. The handler runs in pager
-// threads, several at a time.
+// Thread safety: all methods, from any thread. The handler and the tasks run
+// several at a time.
 //
 // Invariants: a handler runs for a memslot only while the pager, or the thread
 // that runs it, holds a reference on the memslot.
@@ -12,6 +14,7 @@
 #ifndef ENGINE_VM_PAGER_H_
 #define ENGINE_VM_PAGER_H_
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -27,13 +30,14 @@ namespace tdp {
 
 class Pager {
  public:
-  // Answers one event. The vCPU that sleeps must be awake, or be woken by
-  // somebody else, soon after.
-  using Handler = std::function<void(Memslot&, const FaultEvent&)>;
+  // Reads and answers some events of a memslot that has had one. Each vCPU that
+  // sleeps must be awake, or be woken by somebody else, soon after.
+  using Handler = std::function<void(const std::shared_ptr<Memslot>&)>;
 
   static absl::StatusOr<std::unique_ptr<Pager>> Start(int thread_count,
                                                       Handler handler);
-  // Ends the threads. REQUIRES: nobody sleeps in a memslot that was added.
+  // Ends the threads, and drops tasks that have not begun. REQUIRES: nobody
+  // sleeps in a memslot that was added.
   ~Pager();
   Pager(const Pager&) = delete;
   Pager& operator=(const Pager&) = delete;
@@ -42,9 +46,15 @@ class Pager {
   absl::Status Add(std::shared_ptr<Memslot> memslot);
   void Remove(const Memslot& memslot);
 
+  // Runs `task` in a loader thread. REQUIRES: a memslot that has a source was
+  // added.
+  void RunInLoader(std::function<void()> task);
+
  private:
   Pager(int epoll_fd, int stop_fd, Handler handler);
   void Run();
+  void RunLoader();
+  absl::Status StartLoaders() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<Memslot> Find(int uffd);
 
   const int epoll_fd_;
@@ -52,7 +62,12 @@ class Pager {
   const Handler handler_;
 
   Mutex mutex_;
+  CondVar changed_;
   std::map<int, std::shared_ptr<Memslot>> memslots_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  // Started with the first memslot that has a source.
+  std::vector<std::thread> loaders_ ABSL_GUARDED_BY(mutex_);
 
   std::vector<std::thread> threads_;
 };

@@ -84,6 +84,22 @@ void VcpuSet::RequestStop() {
   KickAll();
 }
 
+bool VcpuSet::RequestStopIfWaiting(int64_t access_id) {
+  {
+    MutexLock lock(mutex_);
+    const bool waits =
+        std::any_of(vcpus_.begin(), vcpus_.end(), [&](const Vcpu& vcpu) {
+          return vcpu.waiting.has_value() &&
+                 vcpu.waiting->access_id == access_id;
+        });
+    if (!waits) return false;
+    stop_ = true;
+    changed_.NotifyAll();
+  }
+  KickAll();
+  return true;
+}
+
 void VcpuSet::JoinIfEnded() {
   {
     MutexLock lock(mutex_);
@@ -326,6 +342,18 @@ bool VcpuSet::BeginFault(Memslot& memslot, const FaultEvent& event) {
   vcpu->faulting_in = &memslot;
   vcpu->faulting_gfn = event.gfn;
   return true;
+}
+
+bool VcpuSet::StillFaults(Memslot& memslot, const FaultEvent& event) {
+  MutexLock lock(mutex_);
+  int index = 0;
+  const Vcpu* vcpu = FindInside(event.thread, &index);
+  if (vcpu != nullptr && vcpu->faulting_in == &memslot &&
+      vcpu->faulting_gfn == event.gfn) {
+    return true;
+  }
+  memslot.Wake({event.gfn, event.gfn + 1});
+  return false;
 }
 
 void VcpuSet::EndFault(const FaultEvent& event) {

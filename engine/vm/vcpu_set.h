@@ -104,6 +104,9 @@ class VcpuSet {
   // wanted outside meanwhile, it need not wait for the pager. The memslot is
   // pinned in between.
   bool BeginFault(Memslot& memslot, const FaultEvent& event);
+  // Whether the vCPU still sleeps in a fault that was begun. If not, it is
+  // woken for the case that it sleeps in a later one there.
+  bool StillFaults(Memslot& memslot, const FaultEvent& event);
   void EndFault(const FaultEvent& event);
   // Takes the vCPU of `event` out of the guest, its access undone. With a
   // `reason` it waits outside until the access is granted or released; without
@@ -115,6 +118,8 @@ class VcpuSet {
 
   // Lets this access look again. False if it does not wait.
   bool Release(int64_t access_id);
+  // Like RequestStop(), if this access waits. False if it does not.
+  bool RequestStopIfWaiting(int64_t access_id);
 
   VcpuInfo Describe(int index) const;
   int64_t waiting_count() const;

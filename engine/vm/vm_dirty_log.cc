@@ -71,15 +71,15 @@ std::string VmImpl::DirtyConsumerName(absl::string_view id) const {
 // that was not noticed. With every bit set there is nothing to notice until a
 // bit is cleared, and that protects its frame.
 absl::Status VmImpl::EnableDirtyLog(Memslot& memslot, bool initially_set) {
-  std::map<std::string, int> consumers;
+  std::map<std::string, DirtyConsumer> consumers;
   {
     MutexLock lock(state_mutex_);
     consumers = dirty_consumers_;
   }
   DirtyLog& log = memslot.dirty_log();
   absl::Status status;
-  for (const auto& [id, number] : consumers) {
-    status = log.AddConsumer(number, initially_set);
+  for (const auto& [id, consumer] : consumers) {
+    status = log.AddConsumer(consumer, initially_set);
     if (!status.ok()) break;
   }
   if (status.ok()) {
@@ -116,26 +116,27 @@ std::vector<std::shared_ptr<Memslot>> VmImpl::TrackedMemslots() const {
 absl::Status VmImpl::CreateDirtyConsumer(absl::string_view id) {
   if (absl::Status s = CheckUsable("get a dirty consumer"); !s.ok()) return s;
   MutexLock lifecycle(lifecycle_mutex_);
-  int number = 0;
+  DirtyConsumer consumer;
   {
     MutexLock lock(state_mutex_);
     if (dirty_consumers_.contains(std::string(id))) {
       return AlreadyExistsError(DirtyConsumerName(id));
     }
     std::set<int> taken;
-    for (const auto& [other, its_number] : dirty_consumers_) {
-      taken.insert(its_number);
+    for (const auto& [name, other] : dirty_consumers_) {
+      taken.insert(other.place);
     }
-    while (taken.contains(number)) ++number;
+    while (taken.contains(consumer.place)) ++consumer.place;
+    consumer.id = next_dirty_consumer_id_++;
   }
-  if (number >= DirtyLog::kMaxConsumers) {
+  if (consumer.place >= DirtyLog::kMaxConsumers) {
     return LimitError("max_dirty_consumers", limits::kMaxDirtyConsumers,
                       "delete a consumer that nobody needs");
   }
   std::vector<std::shared_ptr<Memslot>> added;
   for (const std::shared_ptr<Memslot>& memslot : TrackedMemslots()) {
     absl::Status status =
-        memslot->dirty_log().AddConsumer(number, /*all_set=*/false);
+        memslot->dirty_log().AddConsumer(consumer, /*all_set=*/false);
     if (status.ok()) {
       added.push_back(memslot);
       // What is writable now would be written without notice.
@@ -144,19 +145,19 @@ absl::Status VmImpl::CreateDirtyConsumer(absl::string_view id) {
               .status;
     }
     if (!status.ok()) {
-      for (const auto& one : added) one->dirty_log().RemoveConsumer(number);
+      for (const auto& one : added) one->dirty_log().RemoveConsumer(consumer);
       return status;
     }
   }
   MutexLock lock(state_mutex_);
-  dirty_consumers_[std::string(id)] = number;
+  dirty_consumers_[std::string(id)] = consumer;
   return absl::OkStatus();
 }
 
 std::vector<std::string> VmImpl::ListDirtyConsumers() const {
   std::vector<std::string> ids;
   MutexLock lock(state_mutex_);
-  for (const auto& [id, number] : dirty_consumers_) ids.push_back(id);
+  for (const auto& [id, consumer] : dirty_consumers_) ids.push_back(id);
   return ids;
 }
 
@@ -167,18 +168,18 @@ absl::Status VmImpl::DeleteDirtyConsumer(absl::string_view id) {
                       "a consumer that was created; the default one stays");
   }
   MutexLock lifecycle(lifecycle_mutex_);
-  int number = 0;
+  DirtyConsumer consumer;
   {
     MutexLock lock(state_mutex_);
     const auto it = dirty_consumers_.find(std::string(id));
     if (it == dirty_consumers_.end()) {
       return NotFoundError(DirtyConsumerName(id));
     }
-    number = it->second;
+    consumer = it->second;
     dirty_consumers_.erase(it);
   }
   for (const std::shared_ptr<Memslot>& memslot : TrackedMemslots()) {
-    memslot->dirty_log().RemoveConsumer(number);
+    memslot->dirty_log().RemoveConsumer(consumer);
   }
   return absl::OkStatus();
 }
@@ -195,11 +196,11 @@ absl::StatusOr<VmImpl::DirtyView> VmImpl::FindDirtyLog(
     const auto record = records_.find(std::string(memslot_id));
     if (record == records_.end()) return NotFoundError(memslot_name);
     view.memslot = record->second.memslot;
-    const auto number = dirty_consumers_.find(std::string(consumer));
-    if (number == dirty_consumers_.end()) {
+    const auto it = dirty_consumers_.find(std::string(consumer));
+    if (it == dirty_consumers_.end()) {
       return NotFoundError(DirtyConsumerName(consumer));
     }
-    view.consumer = number->second;
+    view.consumer = it->second;
   }
   if (!view.memslot->dirty_log().tracks()) {
     return DirtyLogOffError(memslot_name);
@@ -213,6 +214,25 @@ absl::StatusOr<VmImpl::DirtyView> VmImpl::FindDirtyLog(
   }
   view.pin = BackingPin(view.memslot.get(), /*for_map=*/false);
   return view;
+}
+
+absl::Status VmImpl::DirtyLogError(const DirtyView& view,
+                                   DirtyLog::Answer answer,
+                                   absl::string_view memslot_id,
+                                   absl::string_view consumer) const {
+  if (consumer.empty()) consumer = kDefaultDirtyConsumer;
+  const std::string memslot = absl::StrCat(name(), "/memslots/", memslot_id);
+  if (answer == DirtyLog::Answer::kMoved) {
+    return MakeError(
+        ErrorReason::kOperationConflict,
+        absl::StrCat(memslot, " was moved after ", DirtyConsumerName(consumer),
+                     " read it, and its frames have other numbers now; read "
+                     "the log again"),
+        {{"memslot", memslot}, {"consumer", DirtyConsumerName(consumer)}});
+  }
+  return view.memslot->dirty_log().tracks()
+             ? NotFoundError(DirtyConsumerName(consumer))
+             : DirtyLogOffError(memslot);
 }
 
 absl::StatusOr<FrameBitmap> VmImpl::ReadDirtyLog(absl::string_view memslot_id,
@@ -234,11 +254,10 @@ absl::StatusOr<FrameBitmap> VmImpl::ReadDirtyLog(absl::string_view memslot_id,
   const Gfn end =
       std::min(wanted.end, Gfn(first.value() - first.value() % chunk) + chunk);
   std::vector<uint64_t> words((end - first + kWordBits - 1) / kWordBits);
-  if (!view->memslot->dirty_log().Read(
-          view->consumer,
-          static_cast<int64_t>(first.value() - all.start.value()),
-          absl::MakeSpan(words))) {
-    return DirtyLogOffError(absl::StrCat(name(), "/memslots/", memslot_id));
+  const DirtyLog::Answer answer = view->memslot->dirty_log().Read(
+      view->consumer, all.start, first, absl::MakeSpan(words));
+  if (answer != DirtyLog::Answer::kDone) {
+    return DirtyLogError(*view, answer, memslot_id, consumer);
   }
   for (size_t i = 0; i < words.size(); ++i) {
     words[i] &= MaskOf(first + i * kWordBits, {wanted.start, end});
@@ -248,36 +267,58 @@ absl::StatusOr<FrameBitmap> VmImpl::ReadDirtyLog(absl::string_view memslot_id,
                      .bits = BytesOf(words, end - first)};
 }
 
+absl::Status VmImpl::CheckDirtyBits(const FrameBitmap& bits) const {
+  const uint64_t first = bits.first_gfn.value();
+  if (first % kWordBits != 0 || first > max_gfn_.value()) {
+    return FieldError(
+        "dirty.first_gfn", Hex(first),
+        absl::StrCat("a multiple of 64, at most ", Hex(max_gfn_.value())));
+  }
+  if (bits.frame_count < 0 || bits.frame_count > limits::kDirtyChunkFrames) {
+    return FieldError("dirty.frame_count", absl::StrCat(bits.frame_count),
+                      absl::StrCat("0 to ", limits::kDirtyChunkFrames));
+  }
+  const auto bytes = static_cast<uint64_t>(bits.frame_count + 7) / 8;
+  if (bits.bits.size() != bytes) {
+    return FieldError(
+        "dirty.bits", absl::StrCat(bits.bits.size(), " bytes"),
+        absl::StrCat(bytes, " bytes, a bit for each of frame_count frames"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<int64_t> VmImpl::ClearDirtyLog(absl::string_view memslot_id,
                                               absl::string_view consumer,
                                               const FrameBitmap& bits) {
   absl::StatusOr<DirtyView> view = FindDirtyLog(memslot_id, consumer);
   if (!view.ok()) return view.status();
+  if (absl::Status s = CheckDirtyBits(bits); !s.ok()) return s;
   const GfnRange all = view->memslot->range();
   DirtyLog& log = view->memslot->dirty_log();
   std::vector<uint64_t> words = WordsOf(bits.bits);
-  const GfnRange named = {bits.first_gfn,
-                          bits.first_gfn + words.size() * kWordBits};
-  if (named.Intersect(all).empty()) return 0;
+  const Gfn first = bits.first_gfn;
+  const GfnRange named =
+      GfnRange{first, first + static_cast<uint64_t>(bits.frame_count)}
+          .Intersect(all);
+  if (named.empty()) return 0;
   for (size_t i = 0; i < words.size(); ++i) {
-    words[i] &= MaskOf(named.start + i * kWordBits, named.Intersect(all));
+    words[i] &= MaskOf(first + i * kWordBits, named);
   }
   // A frame that was clear already is protected too: a call that was broken off
   // may have cleared it and gone no further.
   const std::vector<uint64_t> wanted = words;
-  if (!log.Clear(view->consumer,
-                 static_cast<int64_t>(named.start.value() - all.start.value()),
-                 absl::MakeSpan(words))) {
-    return DirtyLogOffError(absl::StrCat(name(), "/memslots/", memslot_id));
+  const DirtyLog::Answer answer =
+      log.Clear(view->consumer, all.start, first, absl::MakeSpan(words));
+  if (answer != DirtyLog::Answer::kDone) {
+    return DirtyLogError(*view, answer, memslot_id, consumer);
   }
   // After the bits: a write in between is in what the caller copies next.
   const MmuProgress protect =
-      mmu_->WriteProtectFrames(named.start, wanted, NeverStop);
+      mmu_->WriteProtectFrames(first, wanted, NeverStop);
   if (!protect.status.ok()) {
     // Their next write might not be noticed: they stay dirty, for everybody.
-    const GfnRange inside = named.Intersect(all);
-    for (Gfn gfn = inside.start; gfn < inside.end; gfn += 1) {
-      const uint64_t index = gfn - named.start;
+    for (Gfn gfn = named.start; gfn < named.end; gfn += 1) {
+      const uint64_t index = gfn - first;
       if ((wanted[index / kWordBits] >> (index % kWordBits) & 1) == 0) continue;
       log.Mark(gfn - all.start, gfn - all.start + 1);
     }

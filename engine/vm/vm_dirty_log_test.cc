@@ -165,6 +165,44 @@ TEST_P(DirtyLogVmTest, AMemslotThatBeginsAnywhereIsReportedByItsFrames) {
   EXPECT_THAT(Read(vm), ElementsAre(1001));
 }
 
+TEST_P(DirtyLogVmTest, WhatWasReadBeforeAMoveCannotClearOtherFrames) {
+  Vm& vm = CreateVm(GetParam(), 1);
+  AddMemslot(vm, kSlot, 0, 256, {.dirty_log_enabled = true});
+  Touch(vm, 0, 256, true);
+  const auto read = vm.ReadDirtyLog(kSlot, "", WholeRange(vm));
+  ASSERT_OK(read.status());
+  ASSERT_OK(vm.UpdateMemslot(kSlot, {.base_gfn = Gfn(128)}, "").status());
+  EXPECT_EQ(ReasonOf(vm.ClearDirtyLog(kSlot, "", *read).status()),
+            ErrorReason::kOperationConflict);
+  EXPECT_EQ(Read(vm), FramesFrom(128, 256));
+  EXPECT_EQ(ReadAndClear(vm), FramesFrom(128, 256));
+}
+
+TEST_P(DirtyLogVmTest, BitmapsThatAreNotOfTheLogAreRefused) {
+  Vm& vm = CreateVm(GetParam(), 1);
+  AddMemslot(vm, kSlot, 0, 64, {.dirty_log_enabled = true});
+  Touch(vm, 0, 64, true);
+  const std::string all(8, '\xff');
+  for (const FrameBitmap& bad :
+       {FrameBitmap{.first_gfn = Gfn(1), .frame_count = 64, .bits = all},
+        FrameBitmap{.first_gfn = Gfn(~uint64_t{0} << 6),
+                    .frame_count = 64,
+                    .bits = all},
+        FrameBitmap{.first_gfn = Gfn(0), .frame_count = -1, .bits = ""},
+        FrameBitmap{.first_gfn = Gfn(0), .frame_count = 65, .bits = all},
+        FrameBitmap{.first_gfn = Gfn(0), .frame_count = 56, .bits = all}}) {
+    EXPECT_EQ(ReasonOf(vm.ClearDirtyLog(kSlot, "", bad).status()),
+              ErrorReason::kFieldInvalid);
+  }
+  EXPECT_EQ(Read(vm), FramesFrom(0, 64));
+  // Bits behind frame_count are of no frame.
+  EXPECT_EQ(*vm.ClearDirtyLog(kSlot, "",
+                              {.first_gfn = Gfn(0),
+                               .frame_count = 3,
+                               .bits = std::string(1, '\xff')}),
+            3);
+}
+
 TEST_P(DirtyLogVmTest, HugeMappingsStayUntilWrittenAndComeBack) {
   constexpr uint64_t kFrames = 4 * kBlock;
   Vm& vm = CreateVm(GetParam(), 1);

@@ -1,6 +1,8 @@
 // Faults of the guest, and the accesses that KVM leaves to the daemon.
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -13,6 +15,10 @@ namespace {
 // Unbacked accesses that the event log takes in a second: a guest can make
 // them by the million.
 constexpr int64_t kUnbackedEventsPerSecond = 64;
+
+// Events read at once. One thread answers them in turn, so few: another thread
+// may be idle.
+constexpr size_t kEventsPerRead = 4;
 
 FaultKind KindOf(const FaultOutcome& outcome) {
   switch (outcome.result) {
@@ -59,22 +65,46 @@ WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
   return {WaitCause::kFaultPolicy, ""};
 }
 
-void VmImpl::OnFault(Memslot& memslot, FaultEvent event) {
-  const absl::Time begin = absl::Now();
+void VmImpl::ServeFaults(const std::shared_ptr<Memslot>& memslot) {
+  const uint64_t sweeps = mmu_->ReadSweeps();
+  std::array<FaultEvent, kEventsPerRead> events;
+  const absl::StatusOr<size_t> read =
+      memslot->ReadFaults(absl::MakeSpan(events));
+  if (!read.ok()) return;
+  for (size_t i = 0; i < *read; ++i) {
+    ServeFault({.memslot = memslot,
+                .event = events[i],
+                .sweeps = sweeps,
+                .begin = absl::Now()});
+  }
+}
+
+void VmImpl::ServeFault(GuestFault fault) {
+  Memslot& memslot = *fault.memslot;
   // While the memslot moves or goes, all vCPUs are outside: the event is stale
   // and nobody sleeps. The pin keeps it that way until the event is answered.
   if (!memslot.TryPin(PinMode::kUnmap)) return;
   const BackingPin pin(&memslot, /*for_map=*/false);
+  FaultEvent& event = fault.event;
   event.gfn = memslot.range().start + event.index;
   // Read while the vCPU still waits: a zap after it has come out, by a stop for
   // instance, is not undone by its fault.
   const ChangeSequence::Snapshot sequence = mmu_->ReadSequence(event.gfn);
-  if (!vcpus_->BeginFault(memslot, event)) return;
+  const bool waits = fault.loaded ? vcpus_->StillFaults(memslot, event)
+                                  : vcpus_->BeginFault(memslot, event);
+  if (!waits) return;
+  if (!fault.loaded && !memslot.LoadsQuickly(event.gfn)) {
+    // The vCPU stays known as faulting: whoever wants it outside ejects it, and
+    // then a loader finds it gone.
+    pager_->RunInLoader([this, fault] { LoadAndServe(fault); });
+    return;
+  }
   const FaultOutcome outcome =
       mmu_->HandleFault({.gfn = event.gfn,
                          .write = event.write,
                          .may_install = !memslot.faults_wait(),
-                         .sequence = sequence});
+                         .sequence = sequence,
+                         .sweeps = fault.sweeps});
   vcpus_->EndFault(event);
   switch (outcome.result) {
     case FaultResult::kFixed:
@@ -97,7 +127,22 @@ void VmImpl::OnFault(Memslot& memslot, FaultEvent event) {
       break;
     }
   }
-  fault_stats_.Record(KindOf(outcome), absl::Now() - begin);
+  fault_stats_.Record(KindOf(outcome), absl::Now() - fault.begin);
+}
+
+// Loads first. Should the fault turn out to be stale after that, which a slow
+// disk makes likely, its vCPU comes back and finds the content there.
+void VmImpl::LoadAndServe(GuestFault fault) {
+  {
+    Memslot& memslot = *fault.memslot;
+    if (!memslot.TryPin(PinMode::kUnmap)) return;
+    const BackingPin pin(&memslot, /*for_map=*/false);
+    const Gfn gfn = memslot.range().start + fault.event.index;
+    // A failure is seen, and told of, when the fault is served.
+    memslot.LoadContent({gfn, gfn + 1}).IgnoreError();
+  }
+  fault.loaded = true;
+  ServeFault(std::move(fault));
 }
 
 void VmImpl::ReleaseGranted(GfnRange range) {
@@ -207,11 +252,13 @@ absl::Status VmImpl::ResolveAccess(int64_t access_id, Verdict verdict) {
     case Verdict::kRetry:
       return vcpus_->Release(access_id) ? absl::OkStatus() : gone;
     case Verdict::kKill: {
-      {
-        MutexLock lock(state_mutex_);
-        SetStateLocked(VmState::kFailed);
-      }
-      vcpus_->RequestStop();
+      MutexLock lifecycle(lifecycle_mutex_);
+      MutexLock lock(state_mutex_);
+      // What the last vCPU reports finds the VM FAILED.
+      const bool runs =
+          state_ == VmState::kRunning || state_ == VmState::kPaused;
+      if (!runs || !vcpus_->RequestStopIfWaiting(access_id)) return gone;
+      SetStateLocked(VmState::kFailed);
       return absl::OkStatus();
     }
   }
@@ -219,7 +266,8 @@ absl::Status VmImpl::ResolveAccess(int64_t access_id, Verdict verdict) {
 }
 
 // Lifts a limit that stands in the way, and maps the frame as the access needs
-// it, whatever the fault policy.
+// it, whatever the fault policy. A write that the dirty log is to notice is
+// left to the fault that makes it.
 absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
   const bool write = access.access.write;
   const Access needed = {.read = true, .write = write};
@@ -235,13 +283,31 @@ absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
                      "clear read_only with UpdateMemslot"),
         {{"memslot", memslot->name()}, {"gfn", Hex(access.gfn.value())}});
   }
-  const Access limit = mmu_->LimitOf(access.gfn);
-  if (!Allows(limit, needed)) {
-    const Access lifted = {.read = true, .write = limit.write || write};
-    const MmuProgress progress =
-        mmu_->ProtectRange(page, lifted, [] { return false; });
-    if (!progress.status.ok()) return progress.status;
+  if (memslot->TryPin(PinMode::kUnmap)) {
+    // First, because it fails most easily, and then nothing has changed.
+    const BackingPin pin(memslot.get(), /*for_map=*/false);
+    if (memslot->range().Contains(page)) {
+      if (absl::Status s = memslot->LoadContent(page); !s.ok()) return s;
+    }
   }
+  const Access limit = mmu_->LimitOf(access.gfn);
+  if (Allows(limit, needed)) return MapGranted(*memslot, access);
+  const Access lifted = {.read = true, .write = limit.write || write};
+  const auto never_stop = [] { return false; };
+  const MmuProgress progress = mmu_->ProtectRange(page, lifted, never_stop);
+  if (!progress.status.ok()) return progress.status;
+  const absl::Status status = MapGranted(*memslot, access);
+  if (!status.ok() && mmu_->LimitOf(access.gfn) == lifted) {
+    // Should that fail too, the page has a limit more generous than before,
+    // and nothing else.
+    (void)mmu_->ProtectRange(page, limit, never_stop);
+  }
+  return status;
+}
+
+absl::Status VmImpl::MapGranted(const Memslot& memslot,
+                                const WaitingAccess& access) {
+  const bool write = access.access.write && !memslot.tracks_writes();
   while (true) {
     const FaultOutcome outcome =
         mmu_->HandleFault({.gfn = access.gfn, .write = write});
@@ -249,7 +315,7 @@ absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
       case FaultResult::kFixed:
       case FaultResult::kSpurious:
       case FaultResult::kWriteProtected:
-        ReleaseGranted(page);
+        ReleaseGranted(HostPageOf(memslot, access.gfn));
         return absl::OkStatus();
       case FaultResult::kUnbacked:
         return absl::OkStatus();

@@ -222,8 +222,8 @@ class VmImpl final : public Vm, private VcpuHost {
   static absl::Status CheckDisjoint(const std::vector<MmuOperation>& batch);
 
   // vm_memory.cc
-  // Returns where to go on.
-  absl::StatusOr<Gfn> DiscardPiece(GfnRange piece, int64_t* freed_frames);
+  // Of one memslot. Adds to `result`, also on failure.
+  absl::Status DiscardPiece(GfnRange piece, DiscardResult& result);
 
   // vm_dirty_log.cc
   absl::Status EnableDirtyLog(Memslot& memslot, bool initially_set)
@@ -233,17 +233,33 @@ class VmImpl final : public Vm, private VcpuHost {
   struct DirtyView {
     std::shared_ptr<Memslot> memslot;
     BackingPin pin;
-    int consumer = 0;
+    DirtyConsumer consumer;
   };
   // With a pin, so that the memslot stays where it is.
   absl::StatusOr<DirtyView> FindDirtyLog(absl::string_view memslot_id,
                                          absl::string_view consumer) const;
+  absl::Status CheckDirtyBits(const FrameBitmap& bits) const;
+  // Why the log did not do what it was asked.
+  absl::Status DirtyLogError(const DirtyView& view, DirtyLog::Answer answer,
+                             absl::string_view memslot_id,
+                             absl::string_view consumer) const;
   std::string DirtyConsumerName(absl::string_view id) const;
   std::vector<std::shared_ptr<Memslot>> TrackedMemslots() const;
 
   // vm_faults.cc
-  void OnFault(Memslot& memslot, FaultEvent event);
+  struct GuestFault {
+    std::shared_ptr<Memslot> memslot;
+    FaultEvent event;
+    uint64_t sweeps = 0;  // before the event was read
+    absl::Time begin;
+    bool loaded = false;  // its content, if that could be had
+  };
+  // For pager threads.
+  void ServeFaults(const std::shared_ptr<Memslot>& memslot);
+  void ServeFault(GuestFault fault);
+  void LoadAndServe(GuestFault fault);
   absl::Status GrantAccess(const WaitingAccess& access);
+  absl::Status MapGranted(const Memslot& memslot, const WaitingAccess& access);
   // After a change that may grant accesses to frames of `range`.
   void ReleaseGranted(GfnRange range);
   AccessAnswer MakeAccess(const GuestExit& exit) override;
@@ -290,9 +306,10 @@ class VmImpl final : public Vm, private VcpuHost {
   std::map<std::string, std::string> labels_ ABSL_GUARDED_BY(state_mutex_);
   std::map<std::string, MemslotRecord> records_ ABSL_GUARDED_BY(state_mutex_);
   std::map<int64_t, VcpuWaiter> waiters_ ABSL_GUARDED_BY(state_mutex_);
-  // Numbers of the consumers of the dirty logs, by name.
-  std::map<std::string, int> dirty_consumers_ ABSL_GUARDED_BY(state_mutex_) = {
-      {kDefaultDirtyConsumer, 0}};
+  // The consumers of the dirty logs, by name.
+  std::map<std::string, DirtyConsumer> dirty_consumers_
+      ABSL_GUARDED_BY(state_mutex_) = {{kDefaultDirtyConsumer, {}}};
+  uint64_t next_dirty_consumer_id_ ABSL_GUARDED_BY(state_mutex_) = 1;
   int64_t next_waiter_id_ ABSL_GUARDED_BY(state_mutex_) = 1;
 };
 

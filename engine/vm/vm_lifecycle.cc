@@ -1,6 +1,7 @@
 // Creation, teardown, and the states of a VM.
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -42,6 +43,13 @@ Gfn MaxGfn(const VmEnvironment& environment, const VmConfig& config) {
   }
   // Backing frames are numbered, too; half of the numbers are left for others.
   return std::min(root_end, Gfn(PfnAllocator::kPfnCount / 2)) - 1;
+}
+
+// As many as can be of use; two at least, because one may wait for a moment
+// (for a grace period, when tables are short).
+int PagerThreads(int vcpu_count) {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(std::min(vcpu_count, cores), 2, 8);
 }
 
 }  // namespace
@@ -144,12 +152,11 @@ absl::Status VmImpl::Init() {
   }
   VcpuHost& host = *this;
   vcpus_ = std::make_unique<VcpuSet>(std::move(runners), host);
-  // One thread may wait for a file; the other goes on.
-  constexpr int kPagerThreads = 2;
-  absl::StatusOr<std::unique_ptr<Pager>> pager = Pager::Start(
-      kPagerThreads, [this](Memslot& memslot, const FaultEvent& event) {
-        OnFault(memslot, event);
-      });
+  absl::StatusOr<std::unique_ptr<Pager>> pager =
+      Pager::Start(PagerThreads(config_.vcpu_count),
+                   [this](const std::shared_ptr<Memslot>& memslot) {
+                     ServeFaults(memslot);
+                   });
   if (!pager.ok()) return pager.status();
   pager_ = *std::move(pager);
   return absl::OkStatus();

@@ -110,23 +110,19 @@ absl::StatusOr<DiscardResult> VmImpl::DiscardRange(GfnRange range,
   DiscardResult result{.next_gfn = range.start};
   while (result.next_gfn < range.end) {
     const Gfn gfn = result.next_gfn;
-    const GfnRange piece = {gfn, std::min(range.end, gfn + kDiscardFrames)};
-    int64_t freed_frames = 0;
-    const absl::StatusOr<Gfn> next = DiscardPiece(piece, &freed_frames);
-    result.freed_bytes += freed_frames * static_cast<int64_t>(kPageSize);
-    if (!next.ok()) {
+    const absl::Status status =
+        DiscardPiece({gfn, std::min(range.end, gfn + kDiscardFrames)}, result);
+    if (!status.ok()) {
       // An error after progress is for the next call, which begins there.
-      if (gfn == range.start) return next.status();
+      if (result.next_gfn == range.start) return status;
       break;
     }
-    result.next_gfn = *next;
     if (stop()) break;
   }
   return result;
 }
 
-absl::StatusOr<Gfn> VmImpl::DiscardPiece(GfnRange piece,
-                                         int64_t* freed_frames) {
+absl::Status VmImpl::DiscardPiece(GfnRange piece, DiscardResult& result) {
   const PinResult found = memslots_.Pin(piece.start, PinMode::kUnmap);
   if (!found.pin) {
     return found.changing ? MovingError(GpaOf(piece.start))
@@ -138,10 +134,13 @@ absl::StatusOr<Gfn> VmImpl::DiscardPiece(GfnRange piece,
   if (absl::Status s = CheckHostPages(memslot, piece); !s.ok()) return s;
   const MmuProgress zapped = mmu_->ZapRange(piece, [] { return false; });
   if (!zapped.status.ok()) return zapped.status;
-  if (absl::Status s = memslot.DiscardContent(piece, freed_frames); !s.ok()) {
-    return s;
-  }
-  return piece.end;
+  uint64_t done_frames = 0;
+  int64_t freed_frames = 0;
+  const absl::Status status =
+      memslot.DiscardContent(piece, &done_frames, &freed_frames);
+  result.next_gfn = piece.start + done_frames;
+  result.freed_bytes += freed_frames * static_cast<int64_t>(kPageSize);
+  return status;
 }
 
 }  // namespace tdp

@@ -66,12 +66,11 @@ absl::Status VmImpl::CheckMemslotConfig(MemslotConfig& config) const {
     return s;
   }
   if (absl::Status s = CheckHostPageMultiples(config); !s.ok()) return s;
-  if (config.map_around_frame_count < 0) {
+  if (config.map_around_frame_count < 0 ||
+      config.map_around_frame_count > limits::kMaxMapAroundFrames) {
     return FieldError("memslot.map_around_frame_count",
-                      absl::StrCat(config.map_around_frame_count), "0 or more");
-  }
-  if (config.map_around_frame_count > 1) {
-    return NotImplementedError("Memslot.map_around_frame_count above 1");
+                      absl::StrCat(config.map_around_frame_count),
+                      absl::StrCat("0 to ", limits::kMaxMapAroundFrames));
   }
   if (config.dirty_mode == DirtyMode::kHarvest) {
     return NotImplementedError("Memslot.dirty_mode HARVEST");
@@ -162,6 +161,7 @@ absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
   }
   record.memslot = *std::move(memslot);
   record.memslot->set_faults_wait(config.fault_policy == FaultPolicy::kWait);
+  record.memslot->set_fault_around(config.map_around_frame_count);
   if (config.dirty_log_enabled) {
     if (absl::Status s =
             EnableDirtyLog(*record.memslot, config.dirty_log_initially_set);
@@ -314,6 +314,7 @@ absl::StatusOr<MemslotInfo> VmImpl::UpdateMemslot(absl::string_view id,
     DisableDirtyLog(*record.memslot);
   }
   record.memslot->set_faults_wait(after.fault_policy == FaultPolicy::kWait);
+  record.memslot->set_fault_around(after.map_around_frame_count);
   record.config = after;
   ++record.version;
   {

@@ -163,6 +163,7 @@ void VmRegistryImpl::DescribeLimits() {
       {"max_labels", limits::kMaxLabels},
       {"max_label_bytes", limits::kMaxLabelBytes},
       {"max_walk_frames", limits::kMaxWalkFrames},
+      {"max_map_around_frames", limits::kMaxMapAroundFrames},
       {"max_dirty_consumers", limits::kMaxDirtyConsumers},
       {"max_age_bitmap_frames", limits::kMaxAgeBitmapFrames},
       {"max_batch_operations", limits::kMaxBatchOperations},

@@ -91,6 +91,37 @@ TEST_P(VerdictTest, AKilledGuestFailsAndHasNotDoneTheAccess) {
             ErrorReason::kVmStateConflict);
 }
 
+TEST_P(VerdictTest, AKillOfAnAccessThatNoLongerWaitsChangesNothing) {
+  Vm& vm = Guest(4, /*write=*/true, kWaits);
+  const WaitingAccess first = AwaitWaiting(vm, 0);
+  ASSERT_OK(vm.ResolveAccess(first.access_id, Verdict::kGrant));
+  Next(vm, first.access_id);
+  EXPECT_EQ(ReasonOf(vm.ResolveAccess(first.access_id, Verdict::kKill)),
+            ErrorReason::kResourceNotFound);
+  EXPECT_EQ(vm.Describe().state, VmState::kRunning);
+  ASSERT_OK(vm.Stop().status());
+  EXPECT_EQ(ReasonOf(vm.ResolveAccess(first.access_id, Verdict::kKill)),
+            ErrorReason::kResourceNotFound);
+  EXPECT_EQ(vm.Describe().state, VmState::kStopped);
+}
+
+TEST_P(VerdictTest, AGrantIsNoWriteUntilTheGuestMakesIt) {
+  Vm& vm =
+      Guest(4, /*write=*/true,
+            {.dirty_log_enabled = true, .fault_policy = FaultPolicy::kWait});
+  const WaitingAccess access = AwaitWaiting(vm, 0);
+  ASSERT_OK(vm.Pause().status());
+  ASSERT_OK(vm.ResolveAccess(access.access_id, Verdict::kGrant));
+  const auto dirty = [&] {
+    return vm.ReadDirtyLog("ram", "", {Gfn(0), Gfn(4)})->bits;
+  };
+  EXPECT_EQ(dirty(), std::string(1, '\0'));
+  ASSERT_OK(vm.Resume().status());
+  Next(vm, access.access_id);
+  EXPECT_EQ(dirty(), "\x01");
+  ASSERT_OK(vm.Stop().status());
+}
+
 TEST_P(VerdictTest, AGrantLiftsALimitForItsFrameAlone) {
   Vm& vm = CreateVm(GetParam(), 1);
   AddMemslot(vm, "ram", 0, 8);

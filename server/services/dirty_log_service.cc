@@ -81,6 +81,7 @@ class ReadSource final : public StreamSource<v1::ReadDirtyLogResponse> {
       TDP_ASSIGN_OR_RETURN(
           FrameBitmap chunk,
           log_.vm->ReadDirtyLog(log_.memslot, log_.consumer, rest_));
+      TDP_RETURN_IF_ERROR(CheckNotMoved());
       const Gfn end =
           chunk.first_gfn + static_cast<uint64_t>(chunk.frame_count);
       if (end <= rest_.start) {
@@ -98,6 +99,19 @@ class ReadSource final : public StreamSource<v1::ReadDirtyLogResponse> {
   }
 
  private:
+  // The chunks of a stream name frames by one place of the memslot.
+  absl::Status CheckNotMoved() const {
+    TDP_ASSIGN_OR_RETURN(const MemslotInfo info,
+                         log_.vm->GetMemslot(log_.memslot));
+    if (info.config.base_gfn == log_.frames.start) return absl::OkStatus();
+    return MakeError(
+        ErrorReason::kOperationConflict,
+        absl::StrCat("memslot \"", log_.memslot,
+                     "\" was moved while its dirty log was read; read it "
+                     "again"),
+        {{"memslot", log_.memslot}});
+  }
+
   const ConsumerLog log_;
   GfnRange rest_;  // what was not read yet
   const bool sparse_;
