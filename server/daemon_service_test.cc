@@ -22,7 +22,7 @@
 #include "tdp/v1/mmu_service.pb.h"
 #include "tdp/v1/stats_service.pb.h"
 #include "tdp/v1/vcpu_service.grpc.pb.h"
-#include "tdp/v1/working_set_service.pb.h"
+#include "tdp/v1/working_set_service.grpc.pb.h"
 
 namespace tdp::server {
 namespace {
@@ -227,8 +227,7 @@ TEST_F(DaemonServiceTest, AnswersEveryMethodOfTheApi) {
   }
   EXPECT_EQ(count, 48);
   EXPECT_EQ(not_implemented,
-            std::set<std::string>({"EstimateWorkingSet", "StreamOperations",
-                                   "WatchVmStats", "WatchWorkingSet"}));
+            std::set<std::string>({"StreamOperations", "WatchVmStats"}));
 }
 
 TEST_F(DaemonServiceTest, StreamsADirtyLogAndTakesItsBitsBack) {
@@ -275,6 +274,36 @@ TEST_F(DaemonServiceTest, StreamsADirtyLogAndTakesItsBitsBack) {
   clears->WritesDone();
   EXPECT_TRUE(clears->Finish().ok());
   EXPECT_EQ(cleared.cleared_frame_count(), 1) << "the second time it was clear";
+}
+
+TEST_F(DaemonServiceTest, WatchesTheWorkingSetUntilTheVmIsDeleted) {
+  Serve();
+  CreateVm("a");
+  const auto stub = v1::WorkingSetService::NewStub(channel_);
+  v1::EstimateWorkingSetRequest estimate;
+  estimate.set_vm("vms/a");
+  v1::EstimateWorkingSetResponse estimated;
+  grpc::ClientContext estimate_context;
+  ASSERT_TRUE(
+      stub->EstimateWorkingSet(&estimate_context, estimate, &estimated).ok());
+  EXPECT_EQ(estimated.working_set().buckets_size(), 2);
+  grpc::ClientContext context;
+  v1::WatchWorkingSetRequest request;
+  request.set_vm("vms/a");
+  const auto stream = stub->WatchWorkingSet(&context, request);
+  v1::WatchWorkingSetResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.working_set().buckets_size(), 2);
+  v1::DeleteVmRequest remove;
+  remove.set_name("vms/a");
+  v1::DeleteVmResponse removed;
+  grpc::ClientContext remove_context;
+  ASSERT_TRUE(v1::VmService::NewStub(channel_)
+                  ->DeleteVm(&remove_context, remove, &removed)
+                  .ok());
+  EXPECT_FALSE(stream->Read(&response));
+  const grpc::Status status = stream->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
 TEST_F(DaemonServiceTest, RefusesAMessageOverFourMebibytesWithASentence) {

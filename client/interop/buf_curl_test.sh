@@ -92,8 +92,10 @@ expect_error $mmu/MapRange \
 expect $mmu/AgeRange \
   '{"vm":"vms/curl","range":{"endGfn":"1024"},"testOnly":true}' \
   '"youngFrameCount":"6"'
-expect_error tdp.v1.WorkingSetService/EstimateWorkingSet '{"vm":"vms/curl"}' \
+expect_error tdp.v1.StatsService/WatchVmStats '{"vm":"vms/curl"}' \
   unimplemented NOT_IMPLEMENTED
+expect tdp.v1.WorkingSetService/EstimateWorkingSet '{"vm":"vms/curl"}' \
+  '"buckets":\[\{"minAge":"0s","frameCount":"6"\}'
 expect_error $vm/CreateVm '{"vmId":"Not A Name","vm":{"vcpuCount":1}}' \
   invalid_argument FIELD_INVALID
 

@@ -1,9 +1,8 @@
 #include "client/lib/age_sum.h"
 
 #include <string>
-#include <vector>
 
-#include "client/lib/bitmap.h"
+#include "client/testing/bitmaps.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -12,15 +11,6 @@ namespace {
 
 using ::testing::ElementsAre;
 
-v1::Bitmap MakeBitmap(uint64_t first_gfn, int64_t frame_count,
-                      const std::string& bits) {
-  v1::Bitmap bitmap;
-  bitmap.set_first_gfn(first_gfn);
-  bitmap.set_frame_count(frame_count);
-  bitmap.set_bits(bits);
-  return bitmap;
-}
-
 v1::AgeRangeResponse Part(uint64_t next_gfn, int64_t count,
                           const v1::Bitmap& young) {
   v1::AgeRangeResponse part;
@@ -28,12 +18,6 @@ v1::AgeRangeResponse Part(uint64_t next_gfn, int64_t count,
   part.set_young_frame_count(count);
   *part.mutable_young() = young;
   return part;
-}
-
-std::vector<FrameRange> RunsOf(const v1::Bitmap& bitmap) {
-  std::vector<FrameRange> runs;
-  ForEachRun(bitmap, [&](FrameRange run) { runs.push_back(run); });
-  return runs;
 }
 
 TEST(AgeSumTest, CountsAddUpAndTheLastStopIsKept) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "client/testing/bitmaps.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -11,21 +12,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-v1::Bitmap MakeBitmap(uint64_t first_gfn, int64_t frame_count,
-                      const std::string& bits) {
-  v1::Bitmap bitmap;
-  bitmap.set_first_gfn(first_gfn);
-  bitmap.set_frame_count(frame_count);
-  bitmap.set_bits(bits);
-  return bitmap;
-}
-
-std::vector<FrameRange> RunsOf(const v1::Bitmap& bitmap) {
-  std::vector<FrameRange> runs;
-  ForEachRun(bitmap, [&](FrameRange run) { runs.push_back(run); });
-  return runs;
-}
 
 std::vector<FrameRange> RunsOfAll(const std::vector<v1::Bitmap>& bitmaps) {
   std::vector<FrameRange> runs;

@@ -212,6 +212,21 @@ absl::StatusOr<v1::ResolveAccessResponse> Client::ResolveAccess(
                             &v1::EventService::Stub::ResolveAccess, request);
 }
 
+absl::StatusOr<v1::EstimateWorkingSetResponse> Client::EstimateWorkingSet(
+    const v1::EstimateWorkingSetRequest& request) {
+  return connection_->Unary(*connection_->working_set,
+                            &v1::WorkingSetService::Stub::EstimateWorkingSet,
+                            request);
+}
+
+absl::Status Client::WatchWorkingSet(
+    const v1::WatchWorkingSetRequest& request,
+    OnMessage<v1::WatchWorkingSetResponse> on_message) {
+  return connection_->Stream(*connection_->working_set,
+                             &v1::WorkingSetService::Stub::WatchWorkingSet,
+                             request, on_message);
+}
+
 absl::Status Client::ReadGuestMemory(
     const v1::ReadGuestMemoryRequest& request,
     OnMessage<v1::ReadGuestMemoryResponse> on_message) {
@@ -221,16 +236,17 @@ absl::Status Client::ReadGuestMemory(
 }
 
 absl::StatusOr<v1::WriteGuestMemoryResponse> Client::WriteGuestMemory(
-    const std::string& vm_name, uint64_t gpa, std::istream& bytes) {
-  return connection_->Write(vm_name, gpa, bytes);
+    const std::string& vm_name, uint64_t gpa, std::istream& bytes,
+    OnBytes on_bytes) {
+  return connection_->Write(vm_name, gpa, bytes, on_bytes);
 }
 
 absl::StatusOr<v1::DiscardRangeResponse> Client::DiscardRange(
-    const v1::DiscardRangeRequest& request) {
-  return connection_->SumRange(*connection_->memory,
-                               &v1::GuestMemoryService::Stub::DiscardRange,
-                               request, &v1::DiscardRangeResponse::freed_bytes,
-                               &v1::DiscardRangeResponse::set_freed_bytes);
+    const v1::DiscardRangeRequest& request, OnFrame on_frame) {
+  return connection_->SumRange(
+      *connection_->memory, &v1::GuestMemoryService::Stub::DiscardRange,
+      request, &v1::DiscardRangeResponse::freed_bytes,
+      &v1::DiscardRangeResponse::set_freed_bytes, on_frame);
 }
 
 }  // namespace tdp::client

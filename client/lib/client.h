@@ -31,6 +31,7 @@
 #include "tdp/v1/stats_service.pb.h"
 #include "tdp/v1/vcpu_service.pb.h"
 #include "tdp/v1/vm_service.pb.h"
+#include "tdp/v1/working_set_service.pb.h"
 
 namespace tdp::client {
 
@@ -39,6 +40,13 @@ inline constexpr absl::Duration kDefaultTimeout = absl::Seconds(30);
 // Gets each message of a stream; false ends the stream early, with success.
 template <typename Response>
 using OnMessage = absl::FunctionRef<bool(const Response&)>;
+
+// Gets the frame that a ranged call reached, after each piece of its range.
+using OnFrame = absl::FunctionRef<void(uint64_t next_gfn)>;
+inline void IgnoreFrame(uint64_t) {}
+// Gets the amount done so far: of bytes that are sent.
+using OnBytes = absl::FunctionRef<void(uint64_t done_bytes)>;
+inline void IgnoreBytes(uint64_t) {}
 
 class Client {
  public:
@@ -80,24 +88,27 @@ class Client {
   absl::StatusOr<v1::ListVcpusResponse> ListVcpus(const std::string& vm_name);
   absl::StatusOr<v1::WaitVcpuResponse> WaitVcpu(const v1::WaitVcpuRequest&);
 
-  absl::StatusOr<v1::MapRangeResponse> MapRange(const v1::MapRangeRequest&);
-  absl::StatusOr<v1::ZapRangeResponse> ZapRange(const v1::ZapRangeRequest&);
+  absl::StatusOr<v1::MapRangeResponse> MapRange(const v1::MapRangeRequest&,
+                                                OnFrame = IgnoreFrame);
+  absl::StatusOr<v1::ZapRangeResponse> ZapRange(const v1::ZapRangeRequest&,
+                                                OnFrame = IgnoreFrame);
   absl::StatusOr<v1::ProtectRangeResponse> ProtectRange(
-      const v1::ProtectRangeRequest&);
+      const v1::ProtectRangeRequest&, OnFrame = IgnoreFrame);
   absl::StatusOr<v1::WriteProtectRangeResponse> WriteProtectRange(
-      const v1::WriteProtectRangeRequest&);
+      const v1::WriteProtectRangeRequest&, OnFrame = IgnoreFrame);
   absl::StatusOr<v1::SplitHugePagesResponse> SplitHugePages(
-      const v1::SplitHugePagesRequest&);
+      const v1::SplitHugePagesRequest&, OnFrame = IgnoreFrame);
   absl::StatusOr<v1::CollapseHugePagesResponse> CollapseHugePages(
-      const v1::CollapseHugePagesRequest&);
+      const v1::CollapseHugePagesRequest&, OnFrame = IgnoreFrame);
   // With a bitmap, in pieces of as many frames as one call takes; `young` of
   // the sum covers the whole range. What was found before an error is not to be
   // found again: it is in `*sum`, up to its `next_gfn`.
-  absl::Status AgeRange(const v1::AgeRangeRequest&, v1::AgeRangeResponse* sum);
+  absl::Status AgeRange(const v1::AgeRangeRequest&, v1::AgeRangeResponse* sum,
+                        OnFrame = IgnoreFrame);
   absl::StatusOr<v1::ApplyBatchResponse> ApplyBatch(
       const v1::ApplyBatchRequest&);
   absl::StatusOr<v1::AuditRangeResponse> AuditRange(
-      const v1::AuditRangeRequest&);
+      const v1::AuditRangeRequest&, OnFrame = IgnoreFrame);
   absl::StatusOr<v1::ZapAllResponse> ZapAll(const v1::ZapAllRequest&);
   absl::StatusOr<v1::WalkGfnResponse> WalkGfn(const v1::WalkGfnRequest&);
   absl::Status WalkRange(const v1::WalkRangeRequest&,
@@ -112,10 +123,16 @@ class Client {
   absl::Status ReadDirtyLog(const v1::ReadDirtyLogRequest&,
                             OnMessage<v1::ReadDirtyLogResponse>);
   // Clears the bits of each bitmap, which ReadDirtyLog gave; `consumer` is a
-  // name or empty, as in the request.
+  // name or empty, as in the request. Bytes are those of the guest's frames
+  // that the bitmaps sent stand for.
   absl::StatusOr<v1::ClearDirtyLogResponse> ClearDirtyLog(
       const std::string& memslot, const std::string& consumer,
-      absl::Span<const v1::Bitmap> dirty);
+      absl::Span<const v1::Bitmap> dirty, OnBytes = IgnoreBytes);
+
+  absl::StatusOr<v1::EstimateWorkingSetResponse> EstimateWorkingSet(
+      const v1::EstimateWorkingSetRequest&);
+  absl::Status WatchWorkingSet(const v1::WatchWorkingSetRequest&,
+                               OnMessage<v1::WatchWorkingSetResponse>);
 
   absl::StatusOr<v1::GetVmStatsResponse> GetVmStats(
       const v1::GetVmStatsRequest&);
@@ -130,9 +147,10 @@ class Client {
                                OnMessage<v1::ReadGuestMemoryResponse>);
   // Writes `bytes`, to their end, from `gpa` on.
   absl::StatusOr<v1::WriteGuestMemoryResponse> WriteGuestMemory(
-      const std::string& vm_name, uint64_t gpa, std::istream& bytes);
+      const std::string& vm_name, uint64_t gpa, std::istream& bytes,
+      OnBytes = IgnoreBytes);
   absl::StatusOr<v1::DiscardRangeResponse> DiscardRange(
-      const v1::DiscardRangeRequest&);
+      const v1::DiscardRangeRequest&, OnFrame = IgnoreFrame);
 
  private:
   class Connection;

@@ -1,5 +1,6 @@
 // Client's calls of DirtyLogService.
 
+#include "client/lib/address.h"
 #include "client/lib/connection.h"
 
 namespace tdp::client {
@@ -39,8 +40,9 @@ absl::Status Client::ReadDirtyLog(
 
 absl::StatusOr<v1::ClearDirtyLogResponse> Client::ClearDirtyLog(
     const std::string& memslot, const std::string& consumer,
-    absl::Span<const v1::Bitmap> dirty) {
+    absl::Span<const v1::Bitmap> dirty, OnBytes on_bytes) {
   size_t sent = 0;
+  uint64_t sent_frames = 0;
   return connection_
       ->Upload<v1::DirtyLogService::Stub, v1::ClearDirtyLogRequest>(
           *connection_->dirty_log, &v1::DirtyLogService::Stub::ClearDirtyLog,
@@ -51,6 +53,8 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Client::ClearDirtyLog(
               request.set_memslot(memslot);
               request.set_consumer(consumer);
             }
+            on_bytes(sent_frames << kFrameShift);
+            sent_frames += static_cast<uint64_t>(dirty[sent].frame_count());
             *request.mutable_dirty() = dirty[sent++];
             return true;
           });

@@ -26,55 +26,55 @@ uint64_t EndOfBitmapCall(uint64_t start, uint64_t end) {
 }  // namespace
 
 absl::StatusOr<v1::MapRangeResponse> Client::MapRange(
-    const v1::MapRangeRequest& request) {
-  return connection_->SumRange(*connection_->mmu,
-                               &v1::MmuService::Stub::MapRange, request,
-                               &v1::MapRangeResponse::mapped_frame_count,
-                               &v1::MapRangeResponse::set_mapped_frame_count);
+    const v1::MapRangeRequest& request, OnFrame on_frame) {
+  return connection_->SumRange(
+      *connection_->mmu, &v1::MmuService::Stub::MapRange, request,
+      &v1::MapRangeResponse::mapped_frame_count,
+      &v1::MapRangeResponse::set_mapped_frame_count, on_frame);
 }
 
 absl::StatusOr<v1::ZapRangeResponse> Client::ZapRange(
-    const v1::ZapRangeRequest& request) {
-  return connection_->SumRange(*connection_->mmu,
-                               &v1::MmuService::Stub::ZapRange, request,
-                               &v1::ZapRangeResponse::zapped_frame_count,
-                               &v1::ZapRangeResponse::set_zapped_frame_count);
+    const v1::ZapRangeRequest& request, OnFrame on_frame) {
+  return connection_->SumRange(
+      *connection_->mmu, &v1::MmuService::Stub::ZapRange, request,
+      &v1::ZapRangeResponse::zapped_frame_count,
+      &v1::ZapRangeResponse::set_zapped_frame_count, on_frame);
 }
 
 absl::StatusOr<v1::ProtectRangeResponse> Client::ProtectRange(
-    const v1::ProtectRangeRequest& request) {
+    const v1::ProtectRangeRequest& request, OnFrame on_frame) {
   return connection_->SumRange(
       *connection_->mmu, &v1::MmuService::Stub::ProtectRange, request,
       &v1::ProtectRangeResponse::changed_spte_count,
-      &v1::ProtectRangeResponse::set_changed_spte_count);
+      &v1::ProtectRangeResponse::set_changed_spte_count, on_frame);
 }
 
 absl::StatusOr<v1::WriteProtectRangeResponse> Client::WriteProtectRange(
-    const v1::WriteProtectRangeRequest& request) {
+    const v1::WriteProtectRangeRequest& request, OnFrame on_frame) {
   return connection_->SumRange(
       *connection_->mmu, &v1::MmuService::Stub::WriteProtectRange, request,
       &v1::WriteProtectRangeResponse::changed_spte_count,
-      &v1::WriteProtectRangeResponse::set_changed_spte_count);
+      &v1::WriteProtectRangeResponse::set_changed_spte_count, on_frame);
 }
 
 absl::StatusOr<v1::SplitHugePagesResponse> Client::SplitHugePages(
-    const v1::SplitHugePagesRequest& request) {
-  return connection_->SumRange(*connection_->mmu,
-                               &v1::MmuService::Stub::SplitHugePages, request,
-                               &v1::SplitHugePagesResponse::split_count,
-                               &v1::SplitHugePagesResponse::set_split_count);
+    const v1::SplitHugePagesRequest& request, OnFrame on_frame) {
+  return connection_->SumRange(
+      *connection_->mmu, &v1::MmuService::Stub::SplitHugePages, request,
+      &v1::SplitHugePagesResponse::split_count,
+      &v1::SplitHugePagesResponse::set_split_count, on_frame);
 }
 
 absl::StatusOr<v1::CollapseHugePagesResponse> Client::CollapseHugePages(
-    const v1::CollapseHugePagesRequest& request) {
+    const v1::CollapseHugePagesRequest& request, OnFrame on_frame) {
   return connection_->SumRange(
       *connection_->mmu, &v1::MmuService::Stub::CollapseHugePages, request,
       &v1::CollapseHugePagesResponse::collapsed_count,
-      &v1::CollapseHugePagesResponse::set_collapsed_count);
+      &v1::CollapseHugePagesResponse::set_collapsed_count, on_frame);
 }
 
 absl::Status Client::AgeRange(const v1::AgeRangeRequest& request,
-                              v1::AgeRangeResponse* sum) {
+                              v1::AgeRangeResponse* sum, OnFrame on_frame) {
   sum->Clear();
   const FrameRange range = {request.range().start_gfn(),
                             request.range().end_gfn()};
@@ -89,7 +89,10 @@ absl::Status Client::AgeRange(const v1::AgeRangeRequest& request,
         return connection_->Unary(*connection_->mmu,
                                   &v1::MmuService::Stub::AgeRange, part);
       },
-      [&](const v1::AgeRangeResponse& part) { AddAge(part, range, *sum); });
+      [&](const v1::AgeRangeResponse& part) {
+        AddAge(part, range, *sum);
+        on_frame(part.next_gfn());
+      });
 }
 
 absl::StatusOr<v1::ApplyBatchResponse> Client::ApplyBatch(
@@ -99,7 +102,7 @@ absl::StatusOr<v1::ApplyBatchResponse> Client::ApplyBatch(
 }
 
 absl::StatusOr<v1::AuditRangeResponse> Client::AuditRange(
-    const v1::AuditRangeRequest& request) {
+    const v1::AuditRangeRequest& request, OnFrame on_frame) {
   const int limit = request.max_divergences() > 0 ? request.max_divergences()
                                                   : kDefaultMaxDivergences;
   v1::AuditRangeResponse sum;
@@ -109,7 +112,10 @@ absl::StatusOr<v1::AuditRangeResponse> Client::AuditRange(
         return connection_->Unary(*connection_->mmu,
                                   &v1::MmuService::Stub::AuditRange, part);
       },
-      [&](const v1::AuditRangeResponse& part) { AddAudit(part, limit, sum); });
+      [&](const v1::AuditRangeResponse& part) {
+        AddAudit(part, limit, sum);
+        on_frame(part.next_gfn());
+      });
   if (!status.ok()) return status;
   return sum;
 }

@@ -29,6 +29,7 @@
 #include "tdp/v1/stats_service.grpc.pb.h"
 #include "tdp/v1/vcpu_service.grpc.pb.h"
 #include "tdp/v1/vm_service.grpc.pb.h"
+#include "tdp/v1/working_set_service.grpc.pb.h"
 
 namespace tdp::client {
 
@@ -48,6 +49,7 @@ class Client::Connection {
         stats(v1::StatsService::NewStub(channel)),
         event(v1::EventService::NewStub(channel)),
         memory(v1::GuestMemoryService::NewStub(channel)),
+        working_set(v1::WorkingSetService::NewStub(channel)),
         address_(std::move(address)),
         timeout_(timeout) {}
 
@@ -73,13 +75,15 @@ class Client::Connection {
       Stub& stub,
       grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
                                    Response*),
-      const Request& request, Count count, SetCount set_count) {
+      const Request& request, Count count, SetCount set_count,
+      OnFrame on_frame) {
     Response sum;
     const absl::Status status = CallUntilEnd(
         request, [&](const Request& part) { return Unary(stub, method, part); },
         [&](const Response& part) {
           sum.set_next_gfn(part.next_gfn());
           (sum.*set_count)((sum.*count)() + (part.*count)());
+          on_frame(part.next_gfn());
         });
     if (!status.ok()) return status;
     return sum;
@@ -147,7 +151,8 @@ class Client::Connection {
 
   absl::StatusOr<v1::WriteGuestMemoryResponse> Write(const std::string& vm_name,
                                                      uint64_t gpa,
-                                                     std::istream& bytes) {
+                                                     std::istream& bytes,
+                                                     OnBytes on_bytes) {
     grpc::ClientContext context;
     SetDeadline(context, timeout_.value_or(absl::InfiniteDuration()));
     v1::WriteGuestMemoryResponse response;
@@ -169,6 +174,7 @@ class Client::Connection {
       open = writer->Write(request);
       request.set_gpa(request.gpa() + data.size());
       request.clear_vm();
+      on_bytes(request.gpa() - gpa);
     } while (open && bytes);
     if (open) writer->WritesDone();
     const grpc::Status status = writer->Finish();
@@ -185,6 +191,7 @@ class Client::Connection {
   const std::unique_ptr<v1::StatsService::Stub> stats;
   const std::unique_ptr<v1::EventService::Stub> event;
   const std::unique_ptr<v1::GuestMemoryService::Stub> memory;
+  const std::unique_ptr<v1::WorkingSetService::Stub> working_set;
 
  private:
   static void SetDeadline(grpc::ClientContext& context,

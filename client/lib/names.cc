@@ -1,9 +1,26 @@
 #include "client/lib/names.h"
 
+#include <cstddef>
+#include <utility>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace tdp::client {
+namespace {
+
+// The last segments of the names of a VM and its memslot.
+std::pair<absl::string_view, absl::string_view> Split(absl::string_view path) {
+  absl::ConsumePrefix(&path, "vms/");
+  const size_t end = path.find('/');
+  if (end == absl::string_view::npos) return {path, ""};
+  absl::string_view memslot = path.substr(end + 1);
+  absl::ConsumePrefix(&memslot, "memslots/");
+  return {path.substr(0, end), memslot};
+}
+
+}  // namespace
 
 std::string VmName(absl::string_view vm) {
   return absl::StartsWith(vm, "vms/") ? std::string(vm)
@@ -12,6 +29,14 @@ std::string VmName(absl::string_view vm) {
 
 std::string MemslotName(absl::string_view vm, absl::string_view memslot) {
   return absl::StrCat(VmName(vm), "/memslots/", memslot);
+}
+
+std::string MemslotIdIn(absl::string_view path) {
+  return std::string(Split(path).second);
+}
+
+std::string VmNameIn(absl::string_view path) {
+  return VmName(Split(path).first);
 }
 
 std::string DirtyConsumerName(absl::string_view vm,

@@ -15,6 +15,11 @@ namespace tdp::client {
 std::string VmName(absl::string_view vm);
 // "vms/demo/memslots/ram".
 std::string MemslotName(absl::string_view vm, absl::string_view memslot);
+// The memslot in "demo/ram" and "vms/demo/memslots/ram", else "": then a VM is
+// meant.
+std::string MemslotIdIn(absl::string_view path);
+// "vms/demo" for the VM of such a path.
+std::string VmNameIn(absl::string_view path);
 // "vms/demo/dirtyConsumers/backup".
 std::string DirtyConsumerName(absl::string_view vm, absl::string_view consumer);
 // "vms/demo/vcpus/0"; "all" gives the index "-".

@@ -1,6 +1,7 @@
 #include "client/lib/words.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "client/lib/address.h"
 
@@ -25,6 +26,22 @@ std::string FramesText(int64_t count) {
   return absl::StrCat(CountText(count, "frame"), " (",
                       FormatSize(static_cast<uint64_t>(count) << kFrameShift),
                       ")");
+}
+
+std::string RoundSizeText(uint64_t bytes) {
+  constexpr char kSuffixes[] = "KMGTPE";
+  if (bytes < 1024) return absl::StrCat(bytes);
+  double size = static_cast<double>(bytes);
+  size_t unit = 0;
+  // What would be rounded up to 1024.0 is 1.0 of the next unit.
+  for (size /= 1024; size >= 1023.95; size /= 1024) ++unit;
+  return absl::StrFormat("%.1f%c", size, kSuffixes[unit]);
+}
+
+std::string ShareText(int64_t part, int64_t whole) {
+  if (whole <= 0) return "-";
+  return absl::StrFormat(
+      "%.1f%%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
 }  // namespace tdp::client

@@ -23,6 +23,10 @@ std::string CountText(int64_t count, absl::string_view singular,
                       absl::string_view plural);
 // "256 frames (1M)".
 std::string FramesText(int64_t count);
+// A size to one digit: "0", "4.0K", "1.5M", "12.3G".
+std::string RoundSizeText(uint64_t bytes);
+// "12.5%"; "-" of nothing.
+std::string ShareText(int64_t part, int64_t whole);
 
 }  // namespace tdp::client
 

@@ -25,5 +25,22 @@ TEST(WordsTest, FramesAreCountedAndMeasured) {
   EXPECT_EQ(FramesText(256), "256 frames (1M)");
 }
 
+TEST(WordsTest, SizesAreRoundedToOneDigitOfTheirUnit) {
+  EXPECT_EQ(RoundSizeText(0), "0");
+  EXPECT_EQ(RoundSizeText(1023), "1023");
+  EXPECT_EQ(RoundSizeText(1024), "1.0K");
+  EXPECT_EQ(RoundSizeText(12345 << 12), "48.2M");
+  EXPECT_EQ(RoundSizeText((uint64_t{1} << 20) - 1), "1.0M");
+  EXPECT_EQ(RoundSizeText(uint64_t{64} << 30), "64.0G");
+  EXPECT_EQ(RoundSizeText(~uint64_t{0}), "16.0E");
+}
+
+TEST(WordsTest, SharesAreOfSomething) {
+  EXPECT_EQ(ShareText(0, 8), "0.0%");
+  EXPECT_EQ(ShareText(1, 8), "12.5%");
+  EXPECT_EQ(ShareText(8, 8), "100.0%");
+  EXPECT_EQ(ShareText(0, 0), "-");
+}
+
 }  // namespace
 }  // namespace tdp::client

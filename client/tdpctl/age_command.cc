@@ -1,9 +1,12 @@
 // tdpctl age: which frames did the guest touch?
 
+#include <cstdint>
+
 #include "absl/types/span.h"
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
 #include "client/tdpctl/range_parameters.h"
+#include "client/tdpctl/ranged_progress.h"
 #include "client/tdpctl/run_table.h"
 
 namespace tdp::client {
@@ -25,9 +28,16 @@ void PrintAge(Session& session, const v1::AgeRangeRequest& request,
   }
 }
 
+absl::Status Age(Session& session, const v1::AgeRangeRequest& request,
+                 v1::AgeRangeResponse& found) {
+  RangedProgress progress(session, "age", RangeOf(request));
+  return session.client().AgeRange(
+      request, &found, [&](uint64_t next_gfn) { progress.Update(next_gfn); });
+}
+
 absl::Status RunAge(Session& session, const v1::AgeRangeRequest& request) {
   v1::AgeRangeResponse found;
-  const absl::Status status = session.client().AgeRange(request, &found);
+  const absl::Status status = Age(session, request, found);
   // After an error too: the Accessed bits that told of it are cleared.
   const bool any = found.next_gfn() > request.range().start_gfn();
   if (status.ok() || any) PrintAge(session, request, found);

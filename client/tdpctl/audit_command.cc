@@ -1,12 +1,15 @@
 // tdpctl audit: do the tables and the host agree?
 
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/lib/address.h"
 #include "client/lib/audit_sum.h"
 #include "client/lib/page_level.h"
+#include "client/lib/progress_bar.h"
 #include "client/lib/spte_text.h"
 #include "client/lib/table.h"
 #include "client/lib/words.h"
@@ -22,31 +25,44 @@ struct AuditArgs {
   std::optional<FrameRange> range;
 };
 
+// Audits `ranges` and adds up what it finds.
 absl::Status AuditInto(Session& session, const std::string& vm,
-                       FrameRange range, v1::AuditRangeResponse& sum) {
-  v1::AuditRangeRequest request;
-  request.set_vm(vm);
-  request.mutable_range()->set_start_gfn(range.start_gfn);
-  request.mutable_range()->set_end_gfn(range.end_gfn);
-  request.set_max_divergences(kMaxDivergences);
-  const auto part = session.client().AuditRange(request);
-  if (!part.ok()) return part.status();
-  AddAudit(*part, kMaxDivergences, sum);
+                       const std::vector<FrameRange>& ranges,
+                       v1::AuditRangeResponse& sum) {
+  uint64_t total = 0;
+  for (const FrameRange range : ranges) {
+    total += range.end_gfn - range.start_gfn;
+  }
+  ProgressBar bar(session.progress_place(), "audit", total << kFrameShift);
+  uint64_t done = 0;
+  for (const FrameRange range : ranges) {
+    v1::AuditRangeRequest request;
+    request.set_vm(vm);
+    request.mutable_range()->set_start_gfn(range.start_gfn);
+    request.mutable_range()->set_end_gfn(range.end_gfn);
+    request.set_max_divergences(kMaxDivergences);
+    const auto part =
+        session.client().AuditRange(request, [&](uint64_t next_gfn) {
+          bar.Update((done + next_gfn - range.start_gfn) << kFrameShift);
+        });
+    if (!part.ok()) return part.status();
+    AddAudit(*part, kMaxDivergences, sum);
+    done += range.end_gfn - range.start_gfn;
+  }
   return absl::OkStatus();
 }
 
-absl::Status AddEveryMemslot(Session& session, const std::string& vm,
-                             v1::AuditRangeResponse& sum) {
+absl::Status AuditEveryMemslot(Session& session, const std::string& vm,
+                               v1::AuditRangeResponse& sum) {
   const auto slots = session.client().ListMemslots(vm);
   if (!slots.ok()) return slots.status();
+  std::vector<FrameRange> ranges;
   for (const v1::Memslot& slot : slots->memslots()) {
-    const uint64_t end =
-        slot.base_gfn() + static_cast<uint64_t>(slot.frame_count());
-    const absl::Status status =
-        AuditInto(session, vm, {slot.base_gfn(), end}, sum);
-    if (!status.ok()) return status;
+    ranges.push_back(
+        {slot.base_gfn(),
+         slot.base_gfn() + static_cast<uint64_t>(slot.frame_count())});
   }
-  return absl::OkStatus();
+  return AuditInto(session, vm, ranges, sum);
 }
 
 void PrintAudit(const v1::AuditRangeResponse& audit, std::ostream& out) {
@@ -69,8 +85,8 @@ void PrintAudit(const v1::AuditRangeResponse& audit, std::ostream& out) {
 absl::Status RunAudit(Session& session, const AuditArgs& args) {
   v1::AuditRangeResponse sum;
   const absl::Status status =
-      args.range ? AuditInto(session, args.vm, *args.range, sum)
-                 : AddEveryMemslot(session, args.vm, sum);
+      args.range ? AuditInto(session, args.vm, {*args.range}, sum)
+                 : AuditEveryMemslot(session, args.vm, sum);
   if (!status.ok()) return status;
   if (session.json()) {
     session.PrintJson(sum);

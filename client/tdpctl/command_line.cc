@@ -29,6 +29,7 @@ struct GlobalOptions {
   Target target;
   std::optional<absl::Duration> timeout;
   bool json = false;
+  bool progress = true;
 };
 
 void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
@@ -39,6 +40,9 @@ void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
       ->default_str(kDefaultTarget);
   app.add_flag("--json", options.json,
                "Print responses, and errors, as JSON: one object per line");
+  app.add_flag_callback(
+      "--no-progress", [&options] { options.progress = false; },
+      "No progress bars; there are none if stderr is no terminal");
   Parameters(&app).Add(
       {.name = "--timeout",
        .description = "Deadline of each call; none for streams unless given",
@@ -76,6 +80,7 @@ int RunAction(const Action& action, const GlobalOptions& options, Io io) {
   const auto client = Client::Create(options.target, options.timeout);
   if (!client.ok()) return UsageError(client.status().message(), io.err);
   const OutputForm form = options.json ? OutputForm::kJson : OutputForm::kText;
+  if (!options.progress) io.err_terminal = {};  // only bars look at it
   Session session(**client, form, io);
   const absl::Status status = action(session);
   io.out.flush();
@@ -115,11 +120,13 @@ int RunTdpctl(std::vector<std::string> args, Io io) {
   AddDirtyCommands(commands);
   AddDiscardCommand(commands);
   AddWalkCommand(commands);
+  AddHeatmapCommand(commands);
   AddAuditCommand(commands);
   AddStatsCommand(commands);
   AddEventsCommand(commands);
   AddWaitingCommands(commands);
   AddMemoryCommands(commands);
+  AddWorkingSetCommands(commands);
   try {
     std::reverse(args.begin(), args.end());  // as CLI11 wants them
     app.parse(std::move(args));

@@ -20,11 +20,13 @@ void AddBatchCommand(CommandSet& commands);
 void AddDirtyCommands(CommandSet& commands);
 void AddDiscardCommand(CommandSet& commands);
 void AddWalkCommand(CommandSet& commands);
+void AddHeatmapCommand(CommandSet& commands);
 void AddAuditCommand(CommandSet& commands);
 void AddStatsCommand(CommandSet& commands);
 void AddEventsCommand(CommandSet& commands);
 void AddWaitingCommands(CommandSet& commands);
 void AddMemoryCommands(CommandSet& commands);
+void AddWorkingSetCommands(CommandSet& commands);
 
 }  // namespace tdp::client
 

@@ -17,6 +17,7 @@
 #include "client/lib/bitmap.h"
 #include "client/lib/duration.h"
 #include "client/lib/names.h"
+#include "client/lib/progress_bar.h"
 #include "client/lib/table.h"
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
@@ -60,13 +61,30 @@ v1::ReadDirtyLogRequest RequestFor(const DirtyArgs& args) {
   return request;
 }
 
+// Frames of `range` up to the end of `bitmap`; chunks without a dirty frame are
+// left out of a sparse stream.
+uint64_t FramesUpTo(const v1::Bitmap& bitmap, FrameRange range) {
+  const uint64_t end =
+      bitmap.first_gfn() + static_cast<uint64_t>(bitmap.frame_count());
+  return std::clamp(end, range.start_gfn, range.end_gfn) - range.start_gfn;
+}
+
 // Adds the bitmaps with dirty frames of the range to `dirty`, those that came
 // before an error too.
 absl::Status Read(Session& session, const DirtyArgs& args,
                   std::vector<v1::Bitmap>& dirty) {
+  std::optional<uint64_t> total_bytes;
+  if (args.range) {
+    total_bytes = (args.range->end_gfn - args.range->start_gfn) << kFrameShift;
+  }
+  ProgressBar bar(session.progress_place(), "read", total_bytes);
+  uint64_t read_frames = 0;
   return session.client().ReadDirtyLog(
       RequestFor(args), [&](const v1::ReadDirtyLogResponse& response) {
         v1::Bitmap bitmap = response.dirty();
+        read_frames += static_cast<uint64_t>(bitmap.frame_count());
+        bar.Update((args.range ? FramesUpTo(bitmap, *args.range) : read_frames)
+                   << kFrameShift);
         if (args.range) ClearBitsOutside(*args.range, bitmap);
         if (CountBits(bitmap) > 0) dirty.push_back(std::move(bitmap));
         return true;
@@ -81,8 +99,14 @@ absl::StatusOr<v1::ClearDirtyLogResponse> ReadAndClear(Session& session,
   if (!status.ok()) return status;
   if (dirty.empty()) return v1::ClearDirtyLogResponse();
   const v1::ReadDirtyLogRequest request = RequestFor(args);
-  return session.client().ClearDirtyLog(request.memslot(), request.consumer(),
-                                        dirty);
+  uint64_t frames = 0;
+  for (const v1::Bitmap& bitmap : dirty) {
+    frames += static_cast<uint64_t>(bitmap.frame_count());
+  }
+  ProgressBar bar(session.progress_place(), "clear", frames << kFrameShift);
+  return session.client().ClearDirtyLog(
+      request.memslot(), request.consumer(), dirty,
+      [&](uint64_t done_bytes) { bar.Update(done_bytes); });
 }
 
 absl::Status RunRead(Session& session, const DirtyArgs& args) {

@@ -8,13 +8,15 @@
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
 #include "client/tdpctl/range_parameters.h"
+#include "client/tdpctl/ranged_progress.h"
 
 namespace tdp::client {
 namespace {
 
 absl::Status RunDiscard(Session& session,
                         const v1::DiscardRangeRequest& request) {
-  const auto response = session.client().DiscardRange(request);
+  const auto response =
+      CallWithProgress(session, "discard", &Client::DiscardRange, request);
   if (!response.ok()) return response.status();
   if (session.json()) {
     session.PrintJson(*response);

@@ -6,13 +6,15 @@
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
 #include "client/tdpctl/range_parameters.h"
+#include "client/tdpctl/ranged_progress.h"
 
 namespace tdp::client {
 namespace {
 
 absl::Status RunSplit(Session& session,
                       const v1::SplitHugePagesRequest& request) {
-  const auto response = session.client().SplitHugePages(request);
+  const auto response =
+      CallWithProgress(session, "split", &Client::SplitHugePages, request);
   if (!response.ok()) return response.status();
   if (session.json()) {
     session.PrintJson(*response);
@@ -25,7 +27,8 @@ absl::Status RunSplit(Session& session,
 
 absl::Status RunCollapse(Session& session,
                          const v1::CollapseHugePagesRequest& request) {
-  const auto response = session.client().CollapseHugePages(request);
+  const auto response = CallWithProgress(session, "collapse",
+                                         &Client::CollapseHugePages, request);
   if (!response.ok()) return response.status();
   if (session.json()) {
     session.PrintJson(*response);

@@ -6,12 +6,14 @@
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
 #include "client/tdpctl/range_parameters.h"
+#include "client/tdpctl/ranged_progress.h"
 
 namespace tdp::client {
 namespace {
 
 absl::Status RunMap(Session& session, const v1::MapRangeRequest& request) {
-  const auto response = session.client().MapRange(request);
+  const auto response =
+      CallWithProgress(session, "map", &Client::MapRange, request);
   if (!response.ok()) return response.status();
   if (session.json()) {
     session.PrintJson(*response);
@@ -23,7 +25,8 @@ absl::Status RunMap(Session& session, const v1::MapRangeRequest& request) {
 }
 
 absl::Status RunZap(Session& session, const v1::ZapRangeRequest& request) {
-  const auto response = session.client().ZapRange(request);
+  const auto response =
+      CallWithProgress(session, "zap", &Client::ZapRange, request);
   if (!response.ok()) return response.status();
   if (session.json()) {
     session.PrintJson(*response);

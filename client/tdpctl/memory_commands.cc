@@ -1,15 +1,18 @@
 // tdpctl mem read|write.
 
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
 #include <sstream>
 #include <string>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "client/lib/address.h"
 #include "client/lib/hex_dump.h"
+#include "client/lib/progress_bar.h"
 #include "client/tdpctl/commands.h"
 
 namespace tdp::client {
@@ -36,15 +39,23 @@ absl::StatusOr<int64_t> ParsePositiveSize(absl::string_view text) {
   return size;
 }
 
+// Whether a bar tells how far a read is. It would get in the way of what is
+// printed on a terminal meanwhile, which tells that as well.
+enum class Progress { kNone, kBar };
+
 // Streams the bytes into `take`, and checks that none is missing.
 absl::Status Read(Session& session, const v1::ReadGuestMemoryRequest& request,
+                  Progress progress,
                   absl::FunctionRef<void(absl::string_view)> take) {
+  ProgressBar bar(session.progress_place(), "read",
+                  static_cast<uint64_t>(request.size_bytes()));
   uint64_t next = request.gpa();
   const absl::Status status = session.client().ReadGuestMemory(
       request, [&](const v1::ReadGuestMemoryResponse& response) {
         if (response.gpa() != next) return false;
         take(response.data());
         next += response.data().size();
+        if (progress == Progress::kBar) bar.Update(next - request.gpa());
         return true;
       });
   if (!status.ok()) return status;
@@ -57,8 +68,8 @@ absl::Status Read(Session& session, const v1::ReadGuestMemoryRequest& request,
 
 absl::Status ReadRaw(Session& session,
                      const v1::ReadGuestMemoryRequest& request,
-                     std::ostream& out) {
-  return Read(session, request, [&](absl::string_view bytes) {
+                     Progress progress, std::ostream& out) {
+  return Read(session, request, progress, [&](absl::string_view bytes) {
     out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   });
 }
@@ -69,7 +80,8 @@ absl::Status ReadToFile(Session& session, const ReadArgs& args) {
     session.UsageError(absl::StrCat("cannot write ", args.output_path));
     return absl::OkStatus();
   }
-  const absl::Status status = ReadRaw(session, args.request, file);
+  const absl::Status status =
+      ReadRaw(session, args.request, Progress::kBar, file);
   file.close();
   if (status.ok() && !file) {
     session.Fail(absl::StrCat("could not write all of ", args.output_path));
@@ -79,7 +91,12 @@ absl::Status ReadToFile(Session& session, const ReadArgs& args) {
 
 absl::Status RunRead(Session& session, const ReadArgs& args) {
   if (!args.output_path.empty()) return ReadToFile(session, args);
-  if (args.raw) return ReadRaw(session, args.request, session.out());
+  if (args.raw) {
+    return ReadRaw(
+        session, args.request,
+        session.out_terminal().exists() ? Progress::kNone : Progress::kBar,
+        session.out());
+  }
   if (session.json()) {
     return session.client().ReadGuestMemory(
         args.request, [&](const v1::ReadGuestMemoryResponse& response) {
@@ -89,16 +106,26 @@ absl::Status RunRead(Session& session, const ReadArgs& args) {
   }
   HexDump dump(args.request.gpa(), session.out());
   const absl::Status status =
-      Read(session, args.request,
+      Read(session, args.request, Progress::kNone,
            [&](absl::string_view bytes) { dump.Append(bytes); });
   if (status.ok()) dump.Finish();
   return status;
 }
 
+// `size` is that of `bytes`, where it is known.
+absl::StatusOr<v1::WriteGuestMemoryResponse> Write(Session& session,
+                                                   const WriteArgs& args,
+                                                   std::optional<uint64_t> size,
+                                                   std::istream& bytes) {
+  ProgressBar bar(session.progress_place(), "write", size);
+  return session.client().WriteGuestMemory(
+      args.vm, args.gpa, bytes,
+      [&](uint64_t done_bytes) { bar.Update(done_bytes); });
+}
+
 absl::Status WriteFrom(Session& session, const WriteArgs& args,
-                       std::istream& bytes) {
-  const auto response =
-      session.client().WriteGuestMemory(args.vm, args.gpa, bytes);
+                       std::optional<uint64_t> size, std::istream& bytes) {
+  const auto response = Write(session, args, size, bytes);
   if (!response.ok()) return response.status();
   if (session.json()) {
     session.PrintJson(*response);
@@ -109,18 +136,26 @@ absl::Status WriteFrom(Session& session, const WriteArgs& args,
   return absl::OkStatus();
 }
 
+// Nothing for a pipe or a device.
+std::optional<uint64_t> SizeOf(const std::string& path) {
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(path, error);
+  return error ? std::nullopt : std::optional<uint64_t>(size);
+}
+
 absl::Status RunWrite(Session& session, const WriteArgs& args) {
   if (args.bytes) {
     std::istringstream bytes(*args.bytes);
-    return WriteFrom(session, args, bytes);
+    return WriteFrom(session, args, args.bytes->size(), bytes);
   }
-  if (args.path.empty()) return WriteFrom(session, args, session.in());
+  if (args.path.empty())
+    return WriteFrom(session, args, std::nullopt, session.in());
   std::ifstream file(args.path, std::ios::binary);
   if (!file) {
     session.UsageError(absl::StrCat("cannot read ", args.path));
     return absl::OkStatus();
   }
-  return WriteFrom(session, args, file);
+  return WriteFrom(session, args, SizeOf(args.path), file);
 }
 
 void AddRead(CommandSet& commands, CommandSet::Group group) {

@@ -7,6 +7,7 @@
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
 #include "client/tdpctl/range_parameters.h"
+#include "client/tdpctl/ranged_progress.h"
 
 namespace tdp::client {
 namespace {
@@ -28,12 +29,16 @@ absl::Status PrintChanged(Session& session,
 
 absl::Status RunProtect(Session& session,
                         const v1::ProtectRangeRequest& request) {
-  return PrintChanged(session, session.client().ProtectRange(request));
+  return PrintChanged(
+      session,
+      CallWithProgress(session, "protect", &Client::ProtectRange, request));
 }
 
 absl::Status RunWriteProtect(Session& session,
                              const v1::WriteProtectRangeRequest& request) {
-  return PrintChanged(session, session.client().WriteProtectRange(request));
+  return PrintChanged(session,
+                      CallWithProgress(session, "write-protect",
+                                       &Client::WriteProtectRange, request));
 }
 
 void AddProtect(CommandSet& commands) {

@@ -1,11 +1,13 @@
 #include "client/tdpctl/session.h"
 
+#include <utility>
+
 #include "client/lib/json.h"
 
 namespace tdp::client {
 
 Session::Session(Client& client, OutputForm form, Io io)
-    : client_(client), form_(form), io_(io) {}
+    : client_(client), form_(form), io_(std::move(io)) {}
 
 void Session::PrintJson(const google::protobuf::Message& message) {
   io_.out << ToJson(message) << std::endl;

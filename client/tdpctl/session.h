@@ -1,5 +1,5 @@
-// What a command works with: the connection, the form of the output and the
-// exit code.
+// What a command works with: the connection, the form of the output, the
+// terminals and the exit code.
 //
 // Thread safety: one thread.
 
@@ -12,7 +12,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 #include "client/lib/client.h"
+#include "client/lib/progress_bar.h"
+#include "client/lib/terminal.h"
 #include "google/protobuf/message.h"
 
 namespace tdp::client {
@@ -25,6 +28,11 @@ struct Io {
   std::istream& in;
   std::ostream& out;
   std::ostream& err;
+  // The terminals at the ends of `out` and `err`; none unless given.
+  Terminal out_terminal = {};
+  Terminal err_terminal = {};
+  // Times the progress bars.
+  Clock now = absl::Now;
 };
 
 enum class OutputForm { kText, kJson };
@@ -37,6 +45,11 @@ class Session {
   bool json() const { return form_ == OutputForm::kJson; }
   std::istream& in() { return io_.in; }
   std::ostream& out() { return io_.out; }
+  const Terminal& out_terminal() const { return io_.out_terminal; }
+  // Where a progress bar is drawn: not on `out`, which others may read.
+  ProgressBar::Place progress_place() const {
+    return {io_.err, io_.err_terminal, io_.now};
+  }
 
   // Prints one line and flushes, so that a reader of a stream sees it at once.
   void PrintJson(const google::protobuf::Message& message);

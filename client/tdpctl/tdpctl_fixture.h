@@ -8,6 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "client/lib/progress_bar.h"
+#include "client/lib/terminal.h"
 #include "client/tdpctl/command_line.h"
 #include "client/testing/fake_server.h"
 #include "gmock/gmock.h"
@@ -23,12 +26,21 @@ struct Outcome {
   std::string err;
 };
 
+// The terminals that the command line finds, and its clock.
+struct Console {
+  Terminal out = {};
+  Terminal err = {};
+  Clock now = absl::Now;
+};
+
 inline Outcome RunWith(std::vector<std::string> args,
-                       const std::string& input = "") {
+                       const std::string& input = "",
+                       const Console& console = {}) {
   std::istringstream in(input);
   std::ostringstream out;
   std::ostringstream err;
-  const int exit_code = RunTdpctl(std::move(args), {in, out, err});
+  const int exit_code = RunTdpctl(
+      std::move(args), {in, out, err, console.out, console.err, console.now});
   return {exit_code, out.str(), err.str()};
 }
 
@@ -45,10 +57,11 @@ class TdpctlTest : public ::testing::Test {
 
   Outcome RunAny(std::vector<std::string> args, const std::string& input = "") {
     args.push_back("--target=" + server_.target());
-    return RunWith(std::move(args), input);
+    return RunWith(std::move(args), input, console_);
   }
 
   FakeServer server_;
+  Console console_;
 };
 
 // Compares a message with its text form; unset fields count as different.

@@ -54,7 +54,7 @@ class FakeServer::Server {
     builder.AddListeningPort(target, grpc::InsecureServerCredentials());
     for (grpc::Service* service : std::initializer_list<grpc::Service*>{
              &info_, &vm_, &memslot_, &vcpu_, &mmu_, &dirty_log_, &stats_,
-             &event_, &memory_}) {
+             &event_, &memory_, &working_set_}) {
       builder.RegisterService(service);
     }
     server_ = builder.BuildAndStart();
@@ -74,6 +74,7 @@ class FakeServer::Server {
   FakeStatsService stats_{calls};
   FakeEventService event_{calls};
   FakeGuestMemoryService memory_{calls};
+  FakeWorkingSetService working_set_{calls};
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -28,6 +28,7 @@
 #include "tdp/v1/stats_service.pb.h"
 #include "tdp/v1/vcpu_service.pb.h"
 #include "tdp/v1/vm_service.pb.h"
+#include "tdp/v1/working_set_service.pb.h"
 
 namespace tdp::client {
 
@@ -169,6 +170,10 @@ class FakeServer {
             v1::WriteGuestMemoryResponse>
       write_memory;
   FakeUnary<v1::DiscardRangeRequest, v1::DiscardRangeResponse> discard_range;
+  FakeUnary<v1::EstimateWorkingSetRequest, v1::EstimateWorkingSetResponse>
+      estimate_working_set;
+  FakeStream<v1::WatchWorkingSetRequest, v1::WatchWorkingSetResponse>
+      watch_working_set;
 
  private:
   class Server;

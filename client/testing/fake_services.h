@@ -25,6 +25,7 @@
 #include "tdp/v1/stats_service.grpc.pb.h"
 #include "tdp/v1/vcpu_service.grpc.pb.h"
 #include "tdp/v1/vm_service.grpc.pb.h"
+#include "tdp/v1/working_set_service.grpc.pb.h"
 
 namespace tdp::client {
 
@@ -388,6 +389,28 @@ class FakeGuestMemoryService final : public v1::GuestMemoryService::Service {
                             v1::DiscardRangeResponse* response) override {
     return calls_.Unary(calls_.fake.discard_range, *context, *request,
                         *response);
+  }
+
+ private:
+  FakeCalls& calls_;
+};
+
+class FakeWorkingSetService final : public v1::WorkingSetService::Service {
+ public:
+  explicit FakeWorkingSetService(FakeCalls& calls) : calls_(calls) {}
+
+  grpc::Status EstimateWorkingSet(
+      grpc::ServerContext* context,
+      const v1::EstimateWorkingSetRequest* request,
+      v1::EstimateWorkingSetResponse* response) override {
+    return calls_.Unary(calls_.fake.estimate_working_set, *context, *request,
+                        *response);
+  }
+  grpc::Status WatchWorkingSet(
+      grpc::ServerContext* context, const v1::WatchWorkingSetRequest* request,
+      grpc::ServerWriter<v1::WatchWorkingSetResponse>* writer) override {
+    return calls_.Stream(calls_.fake.watch_working_set, *context, *request,
+                         *writer);
   }
 
  private:

@@ -42,7 +42,10 @@ STAGES = (
     Stage("vm", [DEFAULT_TESTS],
           ["//engine/vm:vcpu_set_test", "//engine/vm:vm_dirty_log_test",
            "//engine/vm:vm_test",
-           "//engine/vm:vm_mmu_changes_test", "//engine/vm:vm_memslot_test"]),
+           "//engine/vm:vm_mmu_changes_test", "//engine/vm:vm_memslot_test",
+           "//engine/vm:working_set_test",
+           "//engine/vm:working_set_scanner_test",
+           "//engine/vm:vm_working_set_test"]),
 )
 TEST_SECONDS = 240
 STAGE_SECONDS = 900  # without the build

@@ -55,6 +55,9 @@ class Backing {
   // writes. May change at any time; who switches it on write-protects the range
   // afterwards.
   virtual bool tracks_writes() const = 0;
+  // A write to a frame that is mapped read-only faults. Where not, every leaf
+  // has to grant writing. Constant.
+  virtual bool write_protects() const { return true; }
   // Largest leaf that a guest fault may install; no smaller than a host page.
   virtual PageLevel max_fault_level() const = 0;
   // Size of the pages that the host maps: k4K or k2M. The range consists of

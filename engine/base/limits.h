@@ -30,6 +30,10 @@ inline constexpr int64_t kMaxMapAroundFrames = 512;
 // One message of a dirty log: 64 KiB of bits.
 inline constexpr int64_t kDirtyChunkFrames = int64_t{1} << 19;
 inline constexpr int64_t kMaxDirtyConsumers = 16;
+// Time between the scans that a watcher of the working set asks for.
+inline constexpr int64_t kMinScanIntervalMs = 100;
+inline constexpr int64_t kMaxScanIntervalMs = 60 * 60 * 1000;
+inline constexpr int64_t kDefaultScanIntervalMs = 1000;
 // Ranges of one VM on which ProtectRange() and ApplyBatch() limit the access.
 inline constexpr int64_t kMaxProtectedRanges = 4096;
 inline constexpr int64_t kMaxWriteChunkBytes = int64_t{1} << 20;

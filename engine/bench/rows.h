@@ -18,6 +18,12 @@ void RunSharedLineRows(Harness& harness);  // E10
 void RunTableBytesRows(Harness& harness);  // E11
 void RunDirtyLogRows(Harness& harness);    // E13
 void RunGuestRows(Harness& harness);       // E12
+void RunUserfaultRows(Harness& harness);   // F1
+void RunWindowRows(Harness& harness);      // F2, F3
+void RunMapAroundRows(Harness& harness);   // F4
+void RunHarvestRows(Harness& harness);     // F5
+void RunDirtyGuestRows(Harness& harness);  // F6
+void RunKvmFaultRows(Harness& harness);    // F7
 
 }  // namespace tdp::bench
 

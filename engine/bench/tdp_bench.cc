@@ -50,6 +50,12 @@ int Main(int argc, char** argv) {
   RunTableBytesRows(harness);
   RunGuestRows(harness);
   RunDirtyLogRows(harness);
+  RunUserfaultRows(harness);
+  RunWindowRows(harness);
+  RunMapAroundRows(harness);
+  RunHarvestRows(harness);
+  RunDirtyGuestRows(harness);
+  RunKvmFaultRows(harness);
   if (harness.results().empty()) {
     std::fputs("tdp_bench: no such row\n", stderr);
     return 2;

@@ -272,6 +272,8 @@ int FakeKvm::VmIoctl(uint64_t request, uintptr_t argument) {
   switch (request) {
     case KVM_SET_USER_MEMORY_REGION:
       return SetMemslot(At<kvm_userspace_memory_region>(argument));
+    case KVM_GET_DIRTY_LOG:
+      return GetDirtyLog(At<kvm_dirty_log>(argument));
     case KVM_CREATE_VCPU: {
       const int index = static_cast<int>(argument);
       for (const auto& [fd, file] : files_) {
@@ -307,6 +309,29 @@ int FakeKvm::SetMemslot(const kvm_userspace_memory_region& region) {
   }
   memslots_[region.slot] = region;
   return 0;
+}
+
+int FakeKvm::GetDirtyLog(const kvm_dirty_log& log) {
+  const auto slot = memslots_.find(log.slot);
+  if (slot == memslots_.end() ||
+      (slot->second.flags & KVM_MEM_LOG_DIRTY_PAGES) == 0) {
+    return -ENOENT;
+  }
+  auto* const words = static_cast<uint64_t*>(log.dirty_bitmap);
+  const uint64_t frames = slot->second.memory_size / kPageSize;
+  std::fill(words, words + (frames + 63) / 64, 0);
+  for (const uint64_t frame : written_[log.slot]) {
+    words[frame / 64] |= uint64_t{1} << frame % 64;
+  }
+  written_[log.slot].clear();
+  return 0;
+}
+
+void FakeKvm::WriteFrame(uint32_t id, uint64_t frame) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if ((memslots_[id].flags & KVM_MEM_LOG_DIRTY_PAGES) != 0) {
+    written_[id].insert(frame);
+  }
 }
 
 int FakeKvm::VcpuIoctl(Vcpu& vcpu, uint64_t request, uintptr_t argument) {

@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -65,6 +66,8 @@ class FakeKvm : public KvmSystemCalls {
 
   // Memslots of the VM that was created last, by id.
   std::map<uint32_t, kvm_userspace_memory_region> memslots() const;
+  // The guest writes to a frame of a memslot.
+  void WriteFrame(uint32_t id, uint64_t frame);
   kvm_regs registers(int index) const;
   kvm_sregs system_registers(int index) const;
   KvmCpuid cpuid(int index) const;
@@ -101,6 +104,7 @@ class FakeKvm : public KvmSystemCalls {
   int GetSupportedCpuid(uint8_t* out) const;
   int VmIoctl(uint64_t request, uintptr_t argument);
   int SetMemslot(const kvm_userspace_memory_region& region);
+  int GetDirtyLog(const kvm_dirty_log& log);
   int VcpuIoctl(Vcpu& vcpu, uint64_t request, uintptr_t argument);
   int Run(int index);
 
@@ -116,6 +120,8 @@ class FakeKvm : public KvmSystemCalls {
   KvmCpuid supported_cpuid_;
   std::map<int, File> files_;
   std::map<uint32_t, kvm_userspace_memory_region> memslots_;
+  std::map<uint32_t, std::set<uint64_t>>
+      written_;  // where dirty pages are logged
   std::map<int, Vcpu> vcpus_;
 };
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 
 #include "engine/base/errors.h"
@@ -217,6 +218,28 @@ TEST_F(KvmTest, MemslotsCanBeChangedAndDeletedOnce) {
   EXPECT_TRUE((*vm)->DeleteMemslot(3).ok());
   EXPECT_TRUE(fake_->memslots().empty());
   EXPECT_FALSE((*vm)->DeleteMemslot(3).ok());
+}
+
+TEST_F(KvmTest, TheDirtyLogIsTakenOnceAndOnlyWhereItIsOn) {
+  const auto vm = (*Kvm::Open(fake_))->CreateVm();
+  ASSERT_TRUE(vm.ok());
+  KvmMemslot slot = {.id = 3,
+                     .gpa = Gpa(0x1000),
+                     .size = 70 * kPageSize,
+                     .hva = Hva(0x100000)};
+  ASSERT_TRUE((*vm)->SetMemslot(slot).ok());
+  std::array<uint64_t, 2> words;
+  EXPECT_THAT(
+      std::string((*vm)->TakeDirtyLog(3, absl::MakeSpan(words)).message()),
+      HasSubstr("memslot 3"));
+  slot.log_dirty_pages = true;
+  ASSERT_TRUE((*vm)->SetMemslot(slot).ok());
+  fake_->WriteFrame(3, 1);
+  fake_->WriteFrame(3, 69);
+  ASSERT_TRUE((*vm)->TakeDirtyLog(3, absl::MakeSpan(words)).ok());
+  EXPECT_EQ(words, (std::array<uint64_t, 2>{2, 32}));
+  ASSERT_TRUE((*vm)->TakeDirtyLog(3, absl::MakeSpan(words)).ok());
+  EXPECT_EQ(words, (std::array<uint64_t, 2>{0, 0}));
 }
 
 TEST_F(KvmTest, FailedMemslotsSayWhatTheKernelSaid) {

@@ -82,6 +82,18 @@ absl::Status KvmVm::DeleteMemslot(uint32_t id) {
   return SetMemslot({.id = id});
 }
 
+absl::Status KvmVm::TakeDirtyLog(uint32_t id, absl::Span<uint64_t> words) {
+  kvm_dirty_log log = {};
+  log.slot = id;
+  log.dirty_bitmap = words.data();
+  const int result = fd_.Ioctl(KVM_GET_DIRTY_LOG, &log);
+  return result < 0
+             ? HostCallError(
+                   absl::StrCat("ioctl(KVM_GET_DIRTY_LOG) of memslot ", id),
+                   -result)
+             : absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<KvmVcpu>> KvmVm::CreateVcpu(int index) {
   const int fd = fd_.Ioctl(KVM_CREATE_VCPU, static_cast<uintptr_t>(index));
   if (fd < 0) {

@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "engine/base/types.h"
 #include "engine/kvm/kvm_cpuid.h"
 #include "engine/kvm/kvm_system_calls.h"
@@ -49,6 +50,11 @@ class KvmVm {
   absl::Status SetMemslot(const KvmMemslot& slot);
   // A memslot that does not exist is an error.
   absl::Status DeleteMemslot(uint32_t id);
+
+  // Puts into `words` which frames of the memslot were written since the last
+  // call, or since logging began, lowest bit first, and begins anew. `words`
+  // has a bit for every frame. REQUIRES: the memslot logs dirty pages.
+  absl::Status TakeDirtyLog(uint32_t id, absl::Span<uint64_t> words);
 
   // KVM never forgets a vCPU: an index can be created once in a VM.
   absl::StatusOr<std::unique_ptr<KvmVcpu>> CreateVcpu(int index);

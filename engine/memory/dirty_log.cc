@@ -32,12 +32,22 @@ class Words {
         count_((static_cast<int64_t>(frame_count) + kWordBits - 1) /
                kWordBits) {}
 
-  uint64_t Read(int64_t first) const {
-    const auto [index, shift] = PlaceOf(first);
+  // Fills `out` with the bits from `first` on.
+  void Read(int64_t first, absl::Span<uint64_t> out) const {
+    auto [index, shift] = PlaceOf(first);
     const auto word = [&](int64_t i) {
       return Has(i) ? At(i).load(std::memory_order_acquire) : 0;
     };
-    return Join(word(index), word(index + 1), shift);
+    if (shift == 0) {
+      for (uint64_t& bits : out) bits = word(index++);
+      return;
+    }
+    uint64_t low = word(index);
+    for (uint64_t& bits : out) {
+      const uint64_t high = word(++index);
+      bits = Join(low, high, shift);
+      low = high;
+    }
   }
   // Returns which bits of `bits` were set.
   uint64_t Clear(int64_t first, uint64_t bits) const {
@@ -117,9 +127,29 @@ void DirtyLog::Mark(uint64_t first, uint64_t end) {
   }
 }
 
+absl::Status DirtyLog::Harvest(
+    absl::FunctionRef<absl::Status(absl::Span<uint64_t>)> take) {
+  MutexLock lock(harvest_mutex_);
+  harvested_.resize((frame_count_ + kWordBits - 1) / kWordBits);
+  if (absl::Status s = take(absl::MakeSpan(harvested_)); !s.ok()) return s;
+  const uint32_t present = present_.load(std::memory_order_acquire);
+  for (int place = 0; present >> place != 0; ++place) {
+    if ((present >> place & 1) == 0) continue;
+    WithBitmap(place, [&](const Consumer& consumer) {
+      harvest_mutex_.AssertHeld();
+      for (size_t i = 0; i < harvested_.size(); ++i) {
+        if (harvested_[i] == 0) continue;
+        consumer.bitmap->word(i).fetch_or(harvested_[i],
+                                          std::memory_order_acq_rel);
+      }
+    });
+  }
+  return absl::OkStatus();
+}
+
 DirtyLog::Answer DirtyLog::Read(DirtyConsumer consumer, Gfn base, Gfn first,
                                 absl::Span<uint64_t> words) {
-  auto at = static_cast<int64_t>(first.value() - base.value());
+  const auto at = static_cast<int64_t>(first.value() - base.value());
   Answer answer = Answer::kNoConsumer;
   WithBitmap(consumer.place, [&](Consumer& reader) {
     if (reader.id != consumer.id) return;
@@ -127,11 +157,7 @@ DirtyLog::Answer DirtyLog::Read(DirtyConsumer consumer, Gfn base, Gfn first,
     // Relaxed: the memslot is pinned by who reads and by who clears, and has
     // moved in between or has not.
     reader.read_base.store(base.value(), std::memory_order_relaxed);
-    const Words all(*reader.bitmap, frame_count_);
-    for (uint64_t& word : words) {
-      word = all.Read(at);
-      at += kWordBits;
-    }
+    Words(*reader.bitmap, frame_count_).Read(at, words);
   });
   return answer;
 }

@@ -1,5 +1,6 @@
 #include "engine/memory/dirty_log.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -122,6 +123,30 @@ TEST(DirtyLogTest, AClearOfWhatWasReadBeforeAMoveIsRefused) {
   // Who has not read names the frames as they lie.
   word = ~uint64_t{0};
   EXPECT_EQ(log.Clear(At(1), moved, moved, {&word, 1}), Answer::kDone);
+}
+
+TEST(DirtyLogTest, AHarvestMarksForEveryConsumerAndForgetsNothing) {
+  DirtyLog log(kFrames);
+  ASSERT_TRUE(log.AddConsumer(At(0), false).ok());
+  ASSERT_TRUE(log.AddConsumer(At(2), false).ok());
+  log.Mark(3, 4);
+  const auto take = [](absl::Span<uint64_t> words) {
+    EXPECT_EQ(words.size(), 4u);
+    std::fill(words.begin(), words.end(), 0);
+    words[0] = 0b110;
+    words[3] = 1;
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(log.Harvest(take).ok());
+  EXPECT_EQ(ReadOne(log, 0, 0), 0b1110u);
+  EXPECT_EQ(ReadOne(log, 2, 192), 1u);
+  EXPECT_EQ(ClearOne(log, 2, 0, ~uint64_t{0}), 0b1110u);
+  ASSERT_TRUE(log.Harvest(take).ok());
+  EXPECT_EQ(ReadOne(log, 2, 0), 0b110u);
+  EXPECT_FALSE(
+      log.Harvest([](absl::Span<uint64_t>) { return absl::AbortedError(""); })
+          .ok());
+  EXPECT_EQ(ReadOne(log, 2, 0), 0b110u);
 }
 
 // Every bit that a marker sets is cleared once, by one of two clearers.

@@ -47,6 +47,7 @@ absl::StatusOr<std::shared_ptr<Memslot>> Memslot::Create(
       options.host_calls == nullptr ? own_calls.get() : options.host_calls;
   const uint64_t frame_count = options.range.size();
 
+  options.userfaultfd.asynchronous_write_protection = options.notes_writes;
   absl::StatusOr<Userfaultfd> userfaultfd =
       Userfaultfd::Create(options.userfaultfd);
   if (!userfaultfd.ok()) return userfaultfd.status();
@@ -80,6 +81,7 @@ Memslot::Memslot(MemslotOptions options, std::unique_ptr<GuestMemory> memory,
     : name_(std::move(options.name)),
       max_fault_level_(
           std::max(options.max_fault_level, options.host_page_level)),
+      notes_writes_(options.notes_writes),
       own_calls_(std::move(own_calls)),
       calls_(calls),
       memory_(std::move(memory)),
@@ -91,7 +93,8 @@ Memslot::Memslot(MemslotOptions options, std::unique_ptr<GuestMemory> memory,
       base_gfn_(options.range.start.value()),
       base_pfn_(options.base_pfn.value()),
       read_only_(options.read_only),
-      dirty_log_(frame_count_) {}
+      dirty_log_(frame_count_),
+      idle_ages_(frame_count_) {}
 
 Memslot::~Memslot() {
   userfaultfd_.Unregister(memory_->window(), memory_->size_bytes());

@@ -43,6 +43,7 @@
 #include "engine/memory/file_source.h"
 #include "engine/memory/guest_memory.h"
 #include "engine/memory/host_calls.h"
+#include "engine/memory/idle_ages.h"
 #include "engine/memory/userfaultfd.h"
 #include "engine/sync/mutex.h"
 #include "engine/sync/pin_count.h"
@@ -61,6 +62,9 @@ struct MemslotOptions {
   PageLevel host_page_level = PageLevel::k4K;
   // Where the content comes from; zero if there is none.
   std::optional<FileSource> source;
+  // The kernel notes which frames of the window are written, instead of holding
+  // writes to read-only frames back.
+  bool notes_writes = false;
   UserfaultfdOptions userfaultfd;
   // Tests put their own here; it outlives the memslot.
   HostCalls* host_calls = nullptr;
@@ -103,6 +107,7 @@ class Memslot final : public Backing {
   Pfn base_pfn() const override;
   bool writable() const override;
   bool tracks_writes() const override { return dirty_log_.tracks(); }
+  bool write_protects() const override { return !notes_writes_; }
   PageLevel max_fault_level() const override { return max_fault_level_; }
   PageLevel host_page_level() const override { return memory_->page_level(); }
   int fault_around() const override {
@@ -157,6 +162,11 @@ class Memslot final : public Backing {
   // Host pages that are refused.
   int64_t RefusedCount() const;
 
+  // Puts into `words` which frames were written since the last call, lowest bit
+  // first, and begins anew. A frame that is unmapped is marked in the dirty log
+  // at once. REQUIRES: `notes_writes`.
+  absl::Status TakeWritten(absl::Span<uint64_t> words);
+
   // Pins. Callers get them from MemslotTable, which keeps the memslot alive.
   bool TryPin(PinMode mode);
 
@@ -170,6 +180,9 @@ class Memslot final : public Backing {
   // Which frames were written. The frames of a discard count: their bytes have
   // changed.
   DirtyLog& dirty_log() { return dirty_log_; }
+
+  // How long its frames have been idle, while somebody wants to know.
+  IdleAges& idle_ages() { return idle_ages_; }
 
   // REQUIRES: closed for map, no entry of the memslot in any table.
   void set_read_only(bool read_only);
@@ -246,6 +259,7 @@ class Memslot final : public Backing {
 
   const std::string name_;
   const PageLevel max_fault_level_;
+  const bool notes_writes_;
   const std::unique_ptr<HostCalls> own_calls_;  // null if a test gave its own
   HostCalls* const calls_;
   const std::unique_ptr<GuestMemory> memory_;
@@ -266,6 +280,7 @@ class Memslot final : public Backing {
   std::atomic<bool> faults_wait_{false};
   std::atomic<int> fault_around_{1};
   DirtyLog dirty_log_;
+  IdleAges idle_ages_;
 
   PinCount map_pins_;
   PinCount unmap_pins_;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cassert>
@@ -13,6 +12,8 @@
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
 #include "engine/memory/memslot.h"
+#include "engine/memory/pagemap_scan.h"
+#include "engine/memory/scoped_fd.h"
 
 namespace tdp {
 namespace {
@@ -38,20 +39,6 @@ int Retry(Call call) {
   }
 }
 
-class ScopedFd {
- public:
-  explicit ScopedFd(int fd) : fd_(fd) {}
-  ~ScopedFd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  ScopedFd(const ScopedFd&) = delete;
-  ScopedFd& operator=(const ScopedFd&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
-
 }  // namespace
 
 HostCallResult Memslot::Map(GfnRange run, HostProtection protection) {
@@ -60,9 +47,13 @@ HostCallResult Memslot::Map(GfnRange run, HostProtection protection) {
   const uint64_t total = run.size();
   assert(IsAligned(run.start.value(), host_page_level()));
   assert(IsAligned(total, host_page_level()));
-  const uint64_t mode =
-      UFFDIO_CONTINUE_MODE_DONTWAKE |
-      (protection == HostProtection::kReadOnly ? kContinueModeWriteProtect : 0);
+  assert(write_protects() || protection == HostProtection::kReadWrite);
+  // What is protected asynchronously can be written: the first write is noted.
+  const bool protects = write_protects()
+                            ? protection == HostProtection::kReadOnly
+                            : dirty_log_.on();
+  const uint64_t mode = UFFDIO_CONTINUE_MODE_DONTWAKE |
+                        (protects ? kContinueModeWriteProtect : 0);
   uint64_t done = 0;
   uint64_t step = total;
   int retries = 0;
@@ -85,7 +76,8 @@ HostCallResult Memslot::Map(GfnRange run, HostProtection protection) {
     const int error =
         result.mapped < 0 ? static_cast<int>(-result.mapped) : result.error;
     if (error == EEXIST) {
-      const int protect_error = SetProtection(start, page_bytes(), protection);
+      const int protect_error =
+          write_protects() ? SetProtection(start, page_bytes(), protection) : 0;
       if (protect_error != 0) return {done, protect_error};
       done += page_frames;
     } else if (error == ENOENT && step > page_frames) {
@@ -104,10 +96,17 @@ HostCallResult Memslot::Map(GfnRange run, HostProtection protection) {
 
 HostCallResult Memslot::Unmap(GfnRange run) {
   assert(range().Contains(run));
+  // With the mapping goes what the kernel has noted of it. Marked before, for
+  // who reads the log while this goes on; and after, for a write that came
+  // behind that reader's clear.
+  const bool forgets = !write_protects() && dirty_log_.on();
+  const uint64_t first = IndexOf(run.start);
+  if (forgets) dirty_log_.Mark(first, first + run.size());
   const int error = Retry([&] {
     return calls_->Madvise(HvaOf(run.start), run.size() << kPageShift,
                            MADV_DONTNEED);
   });
+  if (forgets) dirty_log_.Mark(first, first + run.size());
   return {error == 0 ? run.size() : 0, error};
 }
 
@@ -126,6 +125,16 @@ int Memslot::SetProtection(Hva start, uint64_t bytes,
                             : UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
   return Retry(
       [&] { return calls_->WriteProtect(userfaultfd_, start, bytes, mode); });
+}
+
+absl::Status Memslot::TakeWritten(absl::Span<uint64_t> words) {
+  std::fill(words.begin(), words.end(), 0);
+  return ScanWritten(memory_->window(), size_bytes(),
+                     [&](uint64_t first, uint64_t end) {
+                       for (uint64_t frame = first; frame < end; ++frame) {
+                         words[frame / 64] |= uint64_t{1} << frame % 64;
+                       }
+                     });
 }
 
 void Memslot::NoteWritten(Gfn gfn) {
@@ -164,7 +173,8 @@ absl::Status Memslot::Inspect(GfnRange run, absl::Span<HostFrame> frames) {
       HostFrame& frame = frames[done + i];
       frame.present = (entries[i] & kPagemapPresent) != 0;
       frame.writable =
-          frame.present && (entries[i] & kPagemapWriteProtected) == 0;
+          frame.present &&
+          (!write_protects() || (entries[i] & kPagemapWriteProtected) == 0);
     }
     done += count;
   }

@@ -356,7 +356,7 @@ TEST_F(MemslotHugePageTest, AGrantedWriteIsMarkedForTheWholePage) {
   DirtyLog& log = memslot_->dirty_log();
   const DirtyConsumer consumer;
   ASSERT_TRUE(log.AddConsumer(consumer, /*all_set=*/false).ok());
-  log.set_tracks(true);
+  log.set_mode(DirtyLog::Mode::kTracks);
   memslot_->NoteWritten(Page(1).start + 300);
   std::vector<uint64_t> words(3 * kPageFrames / 64);
   ASSERT_EQ(log.Read(consumer, kBase, kBase, absl::MakeSpan(words)),

@@ -76,6 +76,9 @@ absl::StatusOr<Userfaultfd> Userfaultfd::Create(
   uffdio_api api = {};
   api.api = UFFD_API;
   api.features = kUserfaultfdFeatures;
+  if (options.asynchronous_write_protection) {
+    api.features |= kFeatureWriteProtectAsync;
+  }
   const int error = Ioctl(opening.fd, UFFDIO_API, &api);
   // On success the kernel answers with everything that it can do.
   if (error == 0 && (api.features & kFeatureWriteProtectUnpopulated) != 0) {
@@ -84,7 +87,16 @@ absl::StatusOr<Userfaultfd> Userfaultfd::Create(
   if (error != 0 && error != EINVAL) {
     return HostCallError("ioctl(UFFDIO_API)", error);
   }
-  return UserfaultfdMissingError(ProbeUserfaultfd(options));
+  const UserfaultfdSupport support = ProbeUserfaultfd(options);
+  if (options.asynchronous_write_protection && support.Complete()) {
+    return MakeError(
+        ErrorReason::kCapabilityMissing,
+        "the kernel lacks userfaultfd.write_protect_async, which harvesting "
+        "writes needs here; boot Linux 6.7 or newer or use "
+        "DIRTY_MODE_WRITE_PROTECT",
+        {{"capability", "userfaultfd.write_protect_async"}});
+  }
+  return UserfaultfdMissingError(support);
 }
 
 Userfaultfd::Userfaultfd(Userfaultfd&& other) noexcept

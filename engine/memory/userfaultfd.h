@@ -24,6 +24,7 @@ namespace tdp {
 // What the header of Debian 12 does not have yet.
 inline constexpr uint64_t kContinueModeWriteProtect = uint64_t{1} << 1;
 inline constexpr uint64_t kFeatureWriteProtectUnpopulated = uint64_t{1} << 13;
+inline constexpr uint64_t kFeatureWriteProtectAsync = uint64_t{1} << 15;
 
 // Features that every userfaultfd of ours is opened with.
 inline constexpr uint64_t kUserfaultfdFeatures =
@@ -44,6 +45,8 @@ struct UserfaultfdOptions {
   std::string device_path = "/dev/userfaultfd";
   // Whether to fall back on userfaultfd(2).
   bool use_system_call = true;
+  // The kernel itself lets a write to a protected page happen, and notes it.
+  bool asynchronous_write_protection = false;
 };
 
 // Which way a userfaultfd was got, if at all.

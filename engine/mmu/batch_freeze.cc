@@ -266,7 +266,8 @@ std::optional<BatchChange> TdpMmu::Batch::Plan(const Piece& piece, Spte old,
       break;
   }
   const Access limit = mmu_.limits_.At(gfn).access;
-  const bool write = operation.write && piece.source.writable && limit.write &&
+  const bool write = (operation.write || !piece.pin->write_protects()) &&
+                     piece.source.writable && limit.write &&
                      !piece.tracks_writes;
   const MapIntent intent = {.max_level = PageLevel::k4K,
                             .needed = {.read = true, .write = write},

@@ -436,7 +436,8 @@ MmuProgress TdpMmu::MapRange(GfnRange range, const MapOptions& options,
                                        : GfnNotBackedError(progress.next_gfn);
       return progress;
     }
-    const bool write = options.write && found.pin->writable();
+    const bool write = found.pin->writable() &&
+                       (options.write || !found.pin->write_protects());
     const MapIntent intent = {.max_level = options.max_level,
                               .needed = {.read = true, .write = write},
                               .make_writable = write,

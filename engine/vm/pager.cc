@@ -75,7 +75,8 @@ absl::Status Pager::Add(std::shared_ptr<Memslot> memslot) {
     }
     memslots_[uffd] = std::move(memslot);
   }
-  epoll_event event = {.events = EPOLLIN, .data = {.fd = uffd}};
+  // Edge-triggered: an event wakes one thread, once. The handler reads all.
+  epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.fd = uffd}};
   if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, uffd, &event) != 0) {
     const int error = errno;
     MutexLock lock(mutex_);

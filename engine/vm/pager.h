@@ -30,8 +30,9 @@ namespace tdp {
 
 class Pager {
  public:
-  // Reads and answers some events of a memslot that has had one. Each vCPU that
-  // sleeps must be awake, or be woken by somebody else, soon after.
+  // Reads and answers the events of a memslot that has had one, until there are
+  // no more. Each vCPU that sleeps must be awake, or be woken by somebody else,
+  // soon after.
   using Handler = std::function<void(const std::shared_ptr<Memslot>&)>;
 
   static absl::StatusOr<std::unique_ptr<Pager>> Start(int thread_count,

@@ -31,6 +31,7 @@ class PagerTest : public testing::Test {
   // Maps what was touched.
   static void Answer(const std::shared_ptr<Memslot>& memslot) {
     std::array<FaultEvent, 4> events;
+    // A thread that touches sleeps until it is answered: no more than these.
     const auto count = memslot->ReadFaults(absl::MakeSpan(events));
     ASSERT_TRUE(count.ok());
     for (size_t i = 0; i < *count; ++i) {

@@ -116,6 +116,25 @@ class Vm {
   // inside it, and then the frames outside of the range are not reported.
   virtual absl::StatusOr<AgeResult> AgeRange(  // BLOCKING
       GfnRange range, const AgeOptions& options, const WorkBudget& budget) = 0;
+  // Ages the whole VM, or joins a scan that is under way, and counts what is
+  // mapped by idle age. Begins 100 ms after the last scan at the earliest, and
+  // runs to its end however long that takes: of `budget` only `cancelled`
+  // counts. AgeRange() finds what it would have found without the scan, and the
+  // reverse. Ages and what is left for AgeRange() are kept for an hour, or
+  // while somebody watches. A frame that cannot be aged counts as used.
+  virtual absl::StatusOr<WorkingSet> EstimateWorkingSet(  // BLOCKING
+      const WorkBudget& budget) = 0;
+  // Scans the same at an interval, 100 ms to 1 h, for as long as there are
+  // watchers; they share the scans. `wake` is called as for
+  // AddEventListener(), soon after each scan that is for this watcher. Read
+  // first: there may be a scan that is new enough.
+  virtual absl::StatusOr<int64_t> AddWorkingSetWatcher(
+      absl::Duration interval, std::function<void()> wake) = 0;
+  // The newest histogram that the watcher has not read, if there is one.
+  virtual absl::StatusOr<WorkingSetUpdate> ReadWorkingSet(
+      int64_t watcher_id) = 0;
+  // After this, `wake` is not running and will not run.
+  virtual void RemoveWorkingSetWatcher(int64_t watcher_id) = 0;
   // Runs all operations as one change of the tables: walks see all of it or
   // nothing. The guest may see part of it while it is made. On failure every
   // frame has its old access or less; at worst it is unmapped and faults back

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <set>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
@@ -39,26 +41,38 @@ absl::Status DirtyLogOffError(absl::string_view memslot) {
                    {{"memslot", std::string(memslot)}});
 }
 
+absl::Status ChangingError(absl::string_view memslot) {
+  return MakeError(
+      ErrorReason::kOperationConflict,
+      absl::StrCat(memslot,
+                   " is being moved or deleted; try again when that has ended"),
+      {{"memslot", std::string(memslot)}});
+}
+
 int64_t CountBits(const std::vector<uint64_t>& words) {
   int64_t count = 0;
   for (const uint64_t word : words) count += std::popcount(word);
   return count;
 }
 
-// Both: bit i of byte j is frame 8 * j + i.
+// Both: bit i of byte j is frame 8 * j + i, which is the order of bytes in a
+// word here.
+static_assert(std::endian::native == std::endian::little);
 std::string BytesOf(const std::vector<uint64_t>& words, uint64_t frame_count) {
-  std::string bytes((frame_count + 7) / 8, '\0');
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    bytes[i] = static_cast<char>(words[i / 8] >> (8 * (i % 8)));
-  }
-  return bytes;
+  return std::string(reinterpret_cast<const char*>(words.data()),
+                     (frame_count + 7) / 8);
 }
 std::vector<uint64_t> WordsOf(const std::string& bytes) {
   std::vector<uint64_t> words((bytes.size() + 7) / 8);
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    words[i / 8] |= uint64_t{static_cast<uint8_t>(bytes[i])} << (8 * (i % 8));
-  }
+  memcpy(words.data(), bytes.data(), bytes.size());
   return words;
+}
+
+// Clears the bits of `words`, which begin at `first`, that stand for no frame
+// of `range`. REQUIRES: only the first and the last word have such bits.
+void MaskEnds(Gfn first, GfnRange range, std::vector<uint64_t>& words) {
+  words.front() &= MaskOf(first, range);
+  words.back() &= MaskOf(first + (words.size() - 1) * kWordBits, range);
 }
 
 }  // namespace
@@ -70,47 +84,85 @@ std::string VmImpl::DirtyConsumerName(absl::string_view id) const {
 // The consumers come first, then writes are noticed, then nothing is writable
 // that was not noticed. With every bit set there is nothing to notice until a
 // bit is cleared, and that protects its frame.
-absl::Status VmImpl::EnableDirtyLog(Memslot& memslot, bool initially_set) {
+absl::Status VmImpl::EnableDirtyLog(const MemslotRecord& record,
+                                    bool initially_set, bool known) {
   std::map<std::string, DirtyConsumer> consumers;
   {
     MutexLock lock(state_mutex_);
     consumers = dirty_consumers_;
   }
+  Memslot& memslot = *record.memslot;
   DirtyLog& log = memslot.dirty_log();
+  const bool harvests = record.config.dirty_mode == DirtyMode::kHarvest;
   absl::Status status;
   for (const auto& [id, consumer] : consumers) {
     status = log.AddConsumer(consumer, initially_set);
     if (!status.ok()) break;
   }
   if (status.ok()) {
-    log.set_tracks(true);
-    if (!initially_set) {
+    log.set_mode(harvests ? DirtyLog::Mode::kHarvests
+                          : DirtyLog::Mode::kTracks);
+    if (harvests && known) {
+      status = FollowDirtyLog(record);
+    } else if (!harvests && !initially_set) {
       status =
           mmu_->WriteProtectRange(memslot.range(), PageLevel::k4K, NeverStop)
               .status;
     }
   }
-  if (!status.ok()) DisableDirtyLog(memslot);
+  if (!status.ok()) DisableDirtyLog(record);
   return status;
 }
 
 // Huge leaves that were split for the log come back where they can.
-void VmImpl::DisableDirtyLog(Memslot& memslot) {
-  memslot.dirty_log().set_tracks(false);
+void VmImpl::DisableDirtyLog(const MemslotRecord& record) {
+  Memslot& memslot = *record.memslot;
+  const bool harvests = memslot.dirty_log().mode() == DirtyLog::Mode::kHarvests;
+  memslot.dirty_log().set_mode(DirtyLog::Mode::kOff);
   memslot.dirty_log().RemoveAllConsumers();
+  if (harvests) {
+    // Should it fail, KVM notes writes that nobody asks for.
+    FollowDirtyLog(record).IgnoreError();
+    return;
+  }
   const GfnRange range = memslot.range();
   // Should either fail, the next writes are granted one by one, as always.
   (void)mmu_->GrantWrites(range, NeverStop);
   (void)mmu_->CollapseHugePages(range, PageLevel::k2M, NeverStop);
 }
 
-std::vector<std::shared_ptr<Memslot>> VmImpl::TrackedMemslots() const {
-  std::vector<std::shared_ptr<Memslot>> tracked;
+absl::Status VmImpl::FollowDirtyLog(const MemslotRecord& record) {
+  Memslot& memslot = *record.memslot;
+  if (kvm_vm_ != nullptr) {
+    // KVM's call would wait for a vCPU that sleeps in a window.
+    vcpus_->Park();
+    const auto unpark = absl::MakeCleanup([this] { vcpus_->Unpark(); });
+    return SetKvmMemslot(record, memslot.range().start);
+  }
+  if (!memslot.dirty_log().on()) return absl::OkStatus();
+  // What was written before is nobody's.
+  std::vector<uint64_t> before((memslot.range().size() + kWordBits - 1) /
+                               kWordBits);
+  return memslot.TakeWritten(absl::MakeSpan(before));
+}
+
+absl::Status VmImpl::Harvest(Memslot& memslot, uint32_t kvm_slot_id) const {
+  if (memslot.dirty_log().mode() != DirtyLog::Mode::kHarvests) {
+    return absl::OkStatus();
+  }
+  return memslot.dirty_log().Harvest([&](absl::Span<uint64_t> words) {
+    return kvm_vm_ != nullptr ? kvm_vm_->TakeDirtyLog(kvm_slot_id, words)
+                              : memslot.TakeWritten(words);
+  });
+}
+
+std::vector<VmImpl::MemslotRecord> VmImpl::LoggedMemslots() const {
+  std::vector<MemslotRecord> logged;
   MutexLock lock(state_mutex_);
   for (const auto& [id, record] : records_) {
-    if (record.memslot->dirty_log().tracks()) tracked.push_back(record.memslot);
+    if (record.memslot->dirty_log().on()) logged.push_back(record);
   }
-  return tracked;
+  return logged;
 }
 
 absl::Status VmImpl::CreateDirtyConsumer(absl::string_view id) {
@@ -134,15 +186,21 @@ absl::Status VmImpl::CreateDirtyConsumer(absl::string_view id) {
                       "delete a consumer that nobody needs");
   }
   std::vector<std::shared_ptr<Memslot>> added;
-  for (const std::shared_ptr<Memslot>& memslot : TrackedMemslots()) {
-    absl::Status status =
-        memslot->dirty_log().AddConsumer(consumer, /*all_set=*/false);
+  for (const MemslotRecord& record : LoggedMemslots()) {
+    const std::shared_ptr<Memslot>& memslot = record.memslot;
+    // What was written so far is for the others.
+    absl::Status status = Harvest(*memslot, record.kvm_slot_id);
+    if (status.ok()) {
+      status = memslot->dirty_log().AddConsumer(consumer, /*all_set=*/false);
+    }
     if (status.ok()) {
       added.push_back(memslot);
       // What is writable now would be written without notice.
-      status =
-          mmu_->WriteProtectRange(memslot->range(), PageLevel::k4K, NeverStop)
-              .status;
+      if (memslot->tracks_writes()) {
+        status =
+            mmu_->WriteProtectRange(memslot->range(), PageLevel::k4K, NeverStop)
+                .status;
+      }
     }
     if (!status.ok()) {
       for (const auto& one : added) one->dirty_log().RemoveConsumer(consumer);
@@ -178,8 +236,8 @@ absl::Status VmImpl::DeleteDirtyConsumer(absl::string_view id) {
     consumer = it->second;
     dirty_consumers_.erase(it);
   }
-  for (const std::shared_ptr<Memslot>& memslot : TrackedMemslots()) {
-    memslot->dirty_log().RemoveConsumer(consumer);
+  for (const MemslotRecord& record : LoggedMemslots()) {
+    record.memslot->dirty_log().RemoveConsumer(consumer);
   }
   return absl::OkStatus();
 }
@@ -196,22 +254,18 @@ absl::StatusOr<VmImpl::DirtyView> VmImpl::FindDirtyLog(
     const auto record = records_.find(std::string(memslot_id));
     if (record == records_.end()) return NotFoundError(memslot_name);
     view.memslot = record->second.memslot;
+    view.kvm_slot_id = record->second.kvm_slot_id;
     const auto it = dirty_consumers_.find(std::string(consumer));
     if (it == dirty_consumers_.end()) {
       return NotFoundError(DirtyConsumerName(consumer));
     }
     view.consumer = it->second;
   }
-  if (!view.memslot->dirty_log().tracks()) {
+  if (!view.memslot->dirty_log().on()) {
     return DirtyLogOffError(memslot_name);
   }
-  if (!view.memslot->TryPin(PinMode::kUnmap)) {
-    return MakeError(ErrorReason::kOperationConflict,
-                     absl::StrCat(memslot_name,
-                                  " is being moved or deleted; try again when "
-                                  "that has ended"),
-                     {{"memslot", memslot_name}});
-  }
+  if (!view.memslot->TryPin(PinMode::kUnmap))
+    return ChangingError(memslot_name);
   view.pin = BackingPin(view.memslot.get(), /*for_map=*/false);
   return view;
 }
@@ -230,7 +284,7 @@ absl::Status VmImpl::DirtyLogError(const DirtyView& view,
                      "the log again"),
         {{"memslot", memslot}, {"consumer", DirtyConsumerName(consumer)}});
   }
-  return view.memslot->dirty_log().tracks()
+  return view.memslot->dirty_log().on()
              ? NotFoundError(DirtyConsumerName(consumer))
              : DirtyLogOffError(memslot);
 }
@@ -249,6 +303,11 @@ absl::StatusOr<FrameBitmap> VmImpl::ReadDirtyLog(absl::string_view memslot_id,
         absl::StrCat("frames of the memslot, which holds ",
                      Hex(all.start.value()), "..", Hex(all.end.value())));
   }
+  if (absl::Status s = Harvest(*view->memslot, view->kvm_slot_id); !s.ok()) {
+    const std::string memslot = absl::StrCat(name(), "/memslots/", memslot_id);
+    if (!view->memslot->dirty_log().on()) return DirtyLogOffError(memslot);
+    return view->memslot->closed_for_map() ? ChangingError(memslot) : s;
+  }
   const Gfn first = AlignDownToWord(wanted.start);
   const uint64_t chunk = limits::kDirtyChunkFrames;
   const Gfn end =
@@ -259,9 +318,7 @@ absl::StatusOr<FrameBitmap> VmImpl::ReadDirtyLog(absl::string_view memslot_id,
   if (answer != DirtyLog::Answer::kDone) {
     return DirtyLogError(*view, answer, memslot_id, consumer);
   }
-  for (size_t i = 0; i < words.size(); ++i) {
-    words[i] &= MaskOf(first + i * kWordBits, {wanted.start, end});
-  }
+  MaskEnds(first, {wanted.start, end}, words);
   return FrameBitmap{.first_gfn = first,
                      .frame_count = static_cast<int64_t>(end - first),
                      .bits = BytesOf(words, end - first)};
@@ -312,6 +369,8 @@ absl::StatusOr<int64_t> VmImpl::ClearDirtyLog(absl::string_view memslot_id,
   if (answer != DirtyLog::Answer::kDone) {
     return DirtyLogError(*view, answer, memslot_id, consumer);
   }
+  // The harvest that reported the frames has protected them.
+  if (!view->memslot->tracks_writes()) return CountBits(words);
   // After the bits: a write in between is in what the caller copies next.
   const MmuProgress protect =
       mmu_->WriteProtectFrames(first, wanted, NeverStop);

@@ -66,16 +66,19 @@ WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
 }
 
 void VmImpl::ServeFaults(const std::shared_ptr<Memslot>& memslot) {
-  const uint64_t sweeps = mmu_->ReadSweeps();
   std::array<FaultEvent, kEventsPerRead> events;
-  const absl::StatusOr<size_t> read =
-      memslot->ReadFaults(absl::MakeSpan(events));
-  if (!read.ok()) return;
-  for (size_t i = 0; i < *read; ++i) {
-    ServeFault({.memslot = memslot,
-                .event = events[i],
-                .sweeps = sweeps,
-                .begin = absl::Now()});
+  for (size_t count = events.size(); count == events.size();) {
+    const uint64_t sweeps = mmu_->ReadSweeps();
+    const absl::StatusOr<size_t> read =
+        memslot->ReadFaults(absl::MakeSpan(events));
+    if (!read.ok()) return;
+    count = *read;
+    for (size_t i = 0; i < count; ++i) {
+      ServeFault({.memslot = memslot,
+                  .event = events[i],
+                  .sweeps = sweeps,
+                  .begin = absl::Now()});
+    }
   }
 }
 
@@ -292,7 +295,9 @@ absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
   }
   const Access limit = mmu_->LimitOf(access.gfn);
   if (Allows(limit, needed)) return MapGranted(*memslot, access);
-  const Access lifted = {.read = true, .write = limit.write || write};
+  const Access lifted = {
+      .read = true,
+      .write = limit.write || write || !memslot->write_protects()};
   const auto never_stop = [] { return false; };
   const MmuProgress progress = mmu_->ProtectRange(page, lifted, never_stop);
   if (!progress.status.ok()) return progress.status;

@@ -18,6 +18,11 @@ namespace {
 
 using ::testing::IsEmpty;
 
+const MemslotConfig kTracked = {.dirty_log_enabled = true,
+                                .dirty_mode = DirtyMode::kWriteProtect};
+const MemslotConfig kHarvested = {.dirty_log_enabled = true,
+                                  .dirty_mode = DirtyMode::kHarvest};
+
 class VmHugePageGuestTest : public VmHugePageFixture {
  protected:
   static std::set<uint64_t> Dirty(Vm& vm) {
@@ -67,7 +72,7 @@ TEST_P(VmHugePageGuestTest, CodeRunsFromAPageAndWritesToAnother) {
 }
 
 TEST_P(VmHugePageGuestTest, AWriteMakesItsWholePageDirty) {
-  Vm& vm = VmWithPages(4, {.dirty_log_enabled = true});
+  Vm& vm = VmWithPages(4, kTracked);
   MapAll(vm, WholeRange(vm), /*write=*/true);
   EXPECT_THAT(Dirty(vm), IsEmpty());
   Touch(vm, Frames(kPage + 7, kPage + 8), /*write=*/true);
@@ -79,7 +84,7 @@ TEST_P(VmHugePageGuestTest, AWriteMakesItsWholePageDirty) {
 }
 
 TEST_P(VmHugePageGuestTest, ClearingAPartOfAPageProtectsAllOfIt) {
-  Vm& vm = VmWithPages(2, {.dirty_log_enabled = true});
+  Vm& vm = VmWithPages(2, kTracked);
   Touch(vm, Frames(0, 1), /*write=*/true);
   const std::set<uint64_t> part = Set(Frames(100, 130));
   Clear(vm, part);
@@ -95,8 +100,33 @@ TEST_P(VmHugePageGuestTest, ClearingAPartOfAPageProtectsAllOfIt) {
   EXPECT_EQ(Dirty(vm), Set(Frames(0, 2 * kPage)));
 }
 
-TEST_P(VmHugePageGuestTest, ACopyByTheLogEqualsTheMemoryWhateverElseHappens) {
-  Vm& vm = VmWithPages(3, {}, /*vcpus=*/2);
+TEST_P(VmHugePageGuestTest, AHarvestFindsTheWriteAndNoOtherPage) {
+  Vm& vm = VmWithPages(3, kHarvested);
+  MapAll(vm, WholeRange(vm), /*write=*/true);
+  EXPECT_THAT(Dirty(vm), IsEmpty());
+  for (const uint64_t gfn : {kPage + 7, kPage + 8, 3 * kPage - 1}) {
+    Touch(vm, Frames(gfn, gfn + 1), /*write=*/true);
+    const std::set<uint64_t> dirty = Dirty(vm);
+    EXPECT_TRUE(dirty.contains(gfn));
+    for (const uint64_t other : dirty) {
+      EXPECT_EQ(other / kPage, gfn / kPage) << other;
+    }
+    Clear(vm, dirty);
+    EXPECT_THAT(Dirty(vm), IsEmpty());
+  }
+  EXPECT_EQ(vm.Stats().leaf_2m_count, 3);
+  EXPECT_EQ(vm.Stats().leaf_4k_count, 0);
+  ExpectCleanAudit(vm, WholeRange(vm));
+}
+
+// What a live migration does, while others change everything.
+class VmHugePageCopyTest : public VmHugePageGuestTest {
+ protected:
+  void CopyWhileAllChanges(DirtyMode mode);
+};
+
+void VmHugePageCopyTest::CopyWhileAllChanges(DirtyMode mode) {
+  Vm& vm = VmWithPages(3, {.dirty_mode = mode}, /*vcpus=*/2);
   const GfnRange all = WholeRange(vm);
   ASSERT_OK(
       vm.LoadGuest(-1, TouchGuestConfig{.range = all,
@@ -131,7 +161,10 @@ TEST_P(VmHugePageGuestTest, ACopyByTheLogEqualsTheMemoryWhateverElseHappens) {
       EXPECT_OK(vm.ZapRange(some, {}).status());
       EXPECT_OK(vm.MapRange(all, 0, true, {}).status());
       EXPECT_OK(vm.AgeRange(all, {}, {}).status());
-      EXPECT_OK(vm.WriteProtectRange(some, 0, {}).status());
+      // A window that notes writes holds none back.
+      if (mode == DirtyMode::kWriteProtect) {
+        EXPECT_OK(vm.WriteProtectRange(some, 0, {}).status());
+      }
       EXPECT_OK(vm.CollapseHugePages(all, 3, {}).status());
       if (i % 16 == 0) EXPECT_OK(vm.ZapAll(/*wait=*/false).status());
     }
@@ -146,6 +179,13 @@ TEST_P(VmHugePageGuestTest, ACopyByTheLogEqualsTheMemoryWhateverElseHappens) {
   }
   EXPECT_EQ(vm.Stats().leaf_4k_count, 0);
   ExpectCleanAudit(vm, all);
+}
+
+TEST_P(VmHugePageCopyTest, ACopyByATrackedLogEqualsTheMemory) {
+  CopyWhileAllChanges(DirtyMode::kWriteProtect);
+}
+TEST_P(VmHugePageCopyTest, ACopyByAHarvestedLogEqualsTheMemory) {
+  CopyWhileAllChanges(DirtyMode::kHarvest);
 }
 
 TEST_P(VmHugePageGuestTest, AGuestKeepsItsBytesWhileItsPagesComeAndGo) {
@@ -299,6 +339,7 @@ TEST_P(VmHugePageGuestTest,
 }
 
 INSTANTIATE_ON_EACH_HYPERVISOR(VmHugePageGuestTest);
+INSTANTIATE_ON_EACH_HYPERVISOR(VmHugePageCopyTest);
 
 }  // namespace
 }  // namespace tdp

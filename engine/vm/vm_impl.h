@@ -33,6 +33,7 @@
 #include "engine/vm/task_thread.h"
 #include "engine/vm/vcpu_set.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/working_set_scanner.h"
 
 namespace tdp {
 
@@ -111,6 +112,16 @@ class VmImpl final : public Vm, private VcpuHost {
       GfnRange range, int max_level, const WorkBudget& budget) override;
   absl::StatusOr<AgeResult> AgeRange(GfnRange range, const AgeOptions& options,
                                      const WorkBudget& budget) override;
+  absl::StatusOr<WorkingSet> EstimateWorkingSet(
+      const WorkBudget& budget) override;
+  absl::StatusOr<int64_t> AddWorkingSetWatcher(
+      absl::Duration interval, std::function<void()> wake) override;
+  absl::StatusOr<WorkingSetUpdate> ReadWorkingSet(int64_t watcher_id) override {
+    return working_set_.Read(watcher_id);
+  }
+  void RemoveWorkingSetWatcher(int64_t watcher_id) override {
+    working_set_.RemoveWatcher(watcher_id);
+  }
   absl::StatusOr<BatchResult> ApplyBatch(
       absl::Span<const BatchOperation> operations) override;
 
@@ -186,6 +197,8 @@ class VmImpl final : public Vm, private VcpuHost {
 
   // vm_memslots.cc
   absl::Status CheckMemslotConfig(MemslotConfig& config) const;
+  // The window itself notes writes, and holds none back.
+  bool NotesWrites(const MemslotConfig& config) const;
   absl::Status CheckFrames(Gfn base, int64_t frame_count) const;
   MemslotInfo DescribeRecord(absl::string_view id,
                              const MemslotRecord& record) const;
@@ -216,6 +229,8 @@ class VmImpl final : public Vm, private VcpuHost {
                                  int max, absl::string_view rule);
 
   // vm_mmu_changes.cc
+  // That writes to frames of `range` can be held back.
+  absl::Status CheckWriteProtects(GfnRange range) const;
   // Checks the operations of a batch and appends them to `batch`.
   absl::Status CheckBatch(absl::Span<const BatchOperation> operations,
                           std::vector<MmuOperation>& batch) const;
@@ -226,12 +241,18 @@ class VmImpl final : public Vm, private VcpuHost {
   absl::Status DiscardPiece(GfnRange piece, DiscardResult& result);
 
   // vm_dirty_log.cc
-  absl::Status EnableDirtyLog(Memslot& memslot, bool initially_set)
+  // `known`: the memslot is known to KVM.
+  absl::Status EnableDirtyLog(const MemslotRecord& record, bool initially_set,
+                              bool known)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
-  void DisableDirtyLog(Memslot& memslot)
+  void DisableDirtyLog(const MemslotRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
+  // Tells KVM, or the window, whether to note writes.
+  absl::Status FollowDirtyLog(const MemslotRecord& record);
+  absl::Status Harvest(Memslot& memslot, uint32_t kvm_slot_id) const;
   struct DirtyView {
     std::shared_ptr<Memslot> memslot;
+    uint32_t kvm_slot_id = 0;
     BackingPin pin;
     DirtyConsumer consumer;
   };
@@ -244,7 +265,22 @@ class VmImpl final : public Vm, private VcpuHost {
                              absl::string_view memslot_id,
                              absl::string_view consumer) const;
   std::string DirtyConsumerName(absl::string_view id) const;
-  std::vector<std::shared_ptr<Memslot>> TrackedMemslots() const;
+  std::vector<MemslotRecord> LoggedMemslots() const;
+
+  // vm_working_set.cc
+  // For AgeRange(): as TdpMmu::AgeRange(), and leaves and takes word.
+  MmuProgress AgeFrames(GfnRange range, bool test_only, StopCheck stop,
+                        absl::FunctionRef<void(GfnRange)> on_young);
+  // The first piece of the range, up to the end of a memslot.
+  MmuProgress AgePiece(GfnRange range, bool test_only, StopCheck stop,
+                       absl::FunctionRef<void(GfnRange)> on_young);
+  absl::StatusOr<WorkingSet> ScanWorkingSet(absl::Duration start,
+                                            StopCheck stop);
+  // From frame `index` of the memslot on. Returns where to go on.
+  uint64_t ScanPiece(Memslot& memslot, uint64_t index, absl::Duration start,
+                     StopCheck stop, IdleHistogram& histogram);
+  void DropIdleAges();
+  void ReleaseWorkingSetLater();
 
   // vm_faults.cc
   struct GuestFault {
@@ -295,6 +331,12 @@ class VmImpl final : public Vm, private VcpuHost {
   // Unbacked accesses told of in the current second: the rest only counts.
   std::atomic<int64_t> unbacked_second_{0};
   std::atomic<int64_t> unbacked_reported_{0};
+
+  // Memslots may keep idle ages.
+  std::atomic<bool> keeps_idle_ages_{false};
+  // A task is queued that looks whether they are still wanted.
+  std::atomic<bool> release_queued_{false};
+  WorkingSetScanner working_set_;
 
   // Held over a change of the VM's state or memslots.
   Mutex lifecycle_mutex_;

@@ -108,6 +108,11 @@ VmImpl::VmImpl(const VmEnvironment& environment, absl::string_view id,
       create_time_(absl::Now()),
       max_gfn_(MaxGfn(environment, config)),
       memslots_(*environment.rcu, environment.max_memslots),
+      working_set_({.scan =
+                        [this](absl::Duration start, StopCheck stop) {
+                          return ScanWorkingSet(start, stop);
+                        },
+                    .release = [this] { DropIdleAges(); }}),
       labels_(config.labels) {}
 
 absl::StatusOr<std::shared_ptr<VmImpl>> VmImpl::Create(
@@ -187,6 +192,7 @@ absl::Status VmImpl::TearDown(absl::string_view etag, bool force) {
   }
   if (vcpus_ != nullptr) vcpus_->Stop();
   for (int i = 0; i < config_.vcpu_count; ++i) FinishWaiters(i);
+  working_set_.Stop();
   for (const std::string& id : memslot_ids) {
     const absl::Status removed = RemoveMemslot(id, /*force=*/true);
     TDP_CHECK(removed.ok(), "a memslot of a stopped VM can be removed");

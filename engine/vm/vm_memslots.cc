@@ -72,14 +72,24 @@ absl::Status VmImpl::CheckMemslotConfig(MemslotConfig& config) const {
                       absl::StrCat(config.map_around_frame_count),
                       absl::StrCat("0 to ", limits::kMaxMapAroundFrames));
   }
-  if (config.dirty_mode == DirtyMode::kHarvest) {
-    return NotImplementedError("Memslot.dirty_mode HARVEST");
+  if (config.dirty_mode == DirtyMode::kUnspecified) {
+    config.dirty_mode =
+        kvm_vm_ != nullptr ? DirtyMode::kHarvest : DirtyMode::kWriteProtect;
   }
-  config.dirty_mode = DirtyMode::kWriteProtect;
+  if (config.read_only && NotesWrites(config)) {
+    return FieldError(
+        "memslot.read_only", "true",
+        "false with HYPERVISOR_SOFTWARE and DIRTY_MODE_HARVEST, which cannot "
+        "hold a write back; use DIRTY_MODE_WRITE_PROTECT");
+  }
   if (config.fault_policy == FaultPolicy::kUnspecified) {
     config.fault_policy = FaultPolicy::kMap;
   }
   return absl::OkStatus();
+}
+
+bool VmImpl::NotesWrites(const MemslotConfig& config) const {
+  return kvm_vm_ == nullptr && config.dirty_mode == DirtyMode::kHarvest;
 }
 
 MemslotInfo VmImpl::DescribeRecord(absl::string_view id,
@@ -102,10 +112,13 @@ uint32_t VmImpl::FreeKvmSlotId() const {
 
 absl::Status VmImpl::SetKvmMemslot(const MemslotRecord& record, Gfn base) {
   if (kvm_vm_ == nullptr) return absl::OkStatus();
-  return kvm_vm_->SetMemslot({.id = record.kvm_slot_id,
-                              .gpa = GpaOf(base),
-                              .size = record.memslot->size_bytes(),
-                              .hva = record.memslot->window_hva()});
+  return kvm_vm_->SetMemslot(
+      {.id = record.kvm_slot_id,
+       .gpa = GpaOf(base),
+       .size = record.memslot->size_bytes(),
+       .hva = record.memslot->window_hva(),
+       .log_dirty_pages =
+           record.memslot->dirty_log().mode() == DirtyLog::Mode::kHarvests});
 }
 
 absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
@@ -152,6 +165,7 @@ absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
        .read_only = config.read_only,
        .host_page_level = HostPageLevelOf(config),
        .source = std::move(source),
+       .notes_writes = NotesWrites(config),
        .userfaultfd = {.origin = kvm_vm_ != nullptr
                                      ? FaultOrigin::kKernelAndUser
                                      : FaultOrigin::kUserOnly}});
@@ -163,8 +177,8 @@ absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
   record.memslot->set_faults_wait(config.fault_policy == FaultPolicy::kWait);
   record.memslot->set_fault_around(config.map_around_frame_count);
   if (config.dirty_log_enabled) {
-    if (absl::Status s =
-            EnableDirtyLog(*record.memslot, config.dirty_log_initially_set);
+    if (absl::Status s = EnableDirtyLog(record, config.dirty_log_initially_set,
+                                        /*known=*/false);
         !s.ok()) {
       FreePfns(*pfn);
       return s;
@@ -285,15 +299,15 @@ absl::StatusOr<MemslotInfo> VmImpl::UpdateMemslot(absl::string_view id,
   }
   const bool logs = after.dirty_log_enabled && !before.dirty_log_enabled;
   if (logs) {
-    if (absl::Status s =
-            EnableDirtyLog(*record.memslot, after.dirty_log_initially_set);
+    if (absl::Status s = EnableDirtyLog(record, after.dirty_log_initially_set,
+                                        /*known=*/true);
         !s.ok()) {
       return s;
     }
   }
   auto stop_logging = absl::MakeCleanup([&] {
     lifecycle_mutex_.AssertHeld();
-    if (logs) DisableDirtyLog(*record.memslot);
+    if (logs) DisableDirtyLog(record);
   });
   if (moves || after.read_only != before.read_only) {
     // vCPUs look again afterwards; outside, none of them runs into the change.
@@ -311,7 +325,7 @@ absl::StatusOr<MemslotInfo> VmImpl::UpdateMemslot(absl::string_view id,
   }
   std::move(stop_logging).Cancel();
   if (before.dirty_log_enabled && !after.dirty_log_enabled) {
-    DisableDirtyLog(*record.memslot);
+    DisableDirtyLog(record);
   }
   record.memslot->set_faults_wait(after.fault_policy == FaultPolicy::kWait);
   record.memslot->set_fault_around(after.map_around_frame_count);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
+#include "engine/mmu/host_pages.h"
 #include "engine/vm/vm_impl.h"
 
 namespace tdp {
@@ -35,12 +36,35 @@ void SetBits(FrameBitmap& bitmap, GfnRange range) {
 
 }  // namespace
 
+absl::Status VmImpl::CheckWriteProtects(GfnRange range) const {
+  MutexLock lock(state_mutex_);
+  for (const auto& [id, record] : records_) {
+    if (record.memslot->write_protects() ||
+        !record.memslot->range().Overlaps(range)) {
+      continue;
+    }
+    const std::string memslot = absl::StrCat(name(), "/memslots/", id);
+    return MakeError(
+        ErrorReason::kOperationConflict,
+        absl::StrCat(memslot,
+                     " cannot hold a write back: with HYPERVISOR_SOFTWARE and "
+                     "DIRTY_MODE_HARVEST the kernel notes writes and lets them "
+                     "happen; leave its frames out or create it with "
+                     "DIRTY_MODE_WRITE_PROTECT"),
+        {{"memslot", memslot}});
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<RangeProgress> VmImpl::ProtectRange(GfnRange range,
                                                    Access access,
                                                    const WorkBudget& budget) {
   if (absl::Status s = CheckUsable("limit accesses"); !s.ok()) return s;
   if (absl::Status s = CheckRange(range); !s.ok()) return s;
   if (absl::Status s = CheckAccess("access", access); !s.ok()) return s;
+  if (access.read && !access.write) {
+    if (absl::Status s = CheckWriteProtects(range); !s.ok()) return s;
+  }
   const MmuProgress progress =
       mmu_->ProtectRange(range, access, BudgetCheck(budget));
   // All of it: on a part that was not reached the new limit held for a moment,
@@ -59,6 +83,7 @@ absl::StatusOr<RangeProgress> VmImpl::WriteProtectRange(
       !s.ok()) {
     return s;
   }
+  if (absl::Status s = CheckWriteProtects(range); !s.ok()) return s;
   const PageLevel level = static_cast<PageLevel>(std::max(min_level, 1));
   const MmuProgress progress =
       mmu_->WriteProtectRange(range, level, BudgetCheck(budget));
@@ -103,6 +128,7 @@ absl::StatusOr<AgeResult> VmImpl::AgeRange(GfnRange range,
                                            const WorkBudget& budget) {
   if (absl::Status s = CheckUsable("be aged"); !s.ok()) return s;
   if (absl::Status s = CheckRange(range); !s.ok()) return s;
+  if (absl::Status s = CheckHostPages(memslots_, range); !s.ok()) return s;
   AgeResult result;
   if (options.bitmap) {
     if (range.size() > static_cast<uint64_t>(limits::kMaxAgeBitmapFrames)) {
@@ -116,7 +142,7 @@ absl::StatusOr<AgeResult> VmImpl::AgeRange(GfnRange range,
                     .frame_count = static_cast<int64_t>(range.end - first),
                     .bits = std::string((range.end - first + 7) / 8, '\0')};
   }
-  const MmuProgress progress = mmu_->AgeRange(
+  const MmuProgress progress = AgeFrames(
       range, options.test_only, BudgetCheck(budget), [&](GfnRange young) {
         result.young_frame_count += static_cast<int64_t>(young.size());
         if (result.young.has_value()) SetBits(*result.young, young);
@@ -202,6 +228,15 @@ absl::Status VmImpl::CheckBatch(absl::Span<const BatchOperation> operations,
         // A batch installs mappings as small as they can be.
         step.max_level = operation.level == 1 ? PageLevel::k4K : PageLevel::k2M;
         break;
+    }
+    const bool protects =
+        operation.kind == BatchOperation::Kind::kWriteProtect ||
+        (operation.kind == BatchOperation::Kind::kProtect &&
+         operation.access.read && !operation.access.write);
+    if (protects) {
+      if (absl::Status s = CheckWriteProtects(operation.range); !s.ok()) {
+        return s;
+      }
     }
     batch.push_back(step);
   }

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,20 @@ namespace {
 constexpr int64_t kReservedDescriptors = 256;
 // A memslot holds its memfd, its userfaultfd and perhaps its source.
 constexpr int64_t kDescriptorsPerMemslot = 3;
+
+// Mappings that the daemon needs beside those of its memslots: the heap,
+// stacks, and for each vCPU a refused page, which cuts a window in three.
+constexpr int64_t kReservedMappings = 4096;
+// Window, alias, what is known of its frames, and bitmaps of its dirty log.
+constexpr int64_t kMappingsPerMemslot = 8 + limits::kMaxDirtyConsumers;
+
+// What sysctl vm.max_map_count allows.
+int64_t MappingLimit() {
+  constexpr int64_t kKernelDefault = 65530;
+  int64_t limit = 0;
+  std::ifstream file("/proc/sys/vm/max_map_count");
+  return file >> limit ? limit : kKernelDefault;
+}
 
 // Raises the soft limit as far as it goes and returns it.
 int64_t RaiseDescriptorLimit() {
@@ -138,8 +153,9 @@ absl::Status VmRegistryImpl::OpenKvm() {
 }
 
 void VmRegistryImpl::DescribeLimits() {
-  int64_t max_memslots =
-      (RaiseDescriptorLimit() - kReservedDescriptors) / kDescriptorsPerMemslot;
+  int64_t max_memslots = std::min(
+      (RaiseDescriptorLimit() - kReservedDescriptors) / kDescriptorsPerMemslot,
+      (MappingLimit() - kReservedMappings) / kMappingsPerMemslot);
   max_memslots =
       std::clamp<int64_t>(max_memslots, 16, limits::kMaxMemslotsPerVm);
   int64_t max_gfn = static_cast<int64_t>(FramesOfRoot(PageLevel::k512G)) - 1;
@@ -165,6 +181,8 @@ void VmRegistryImpl::DescribeLimits() {
       {"max_walk_frames", limits::kMaxWalkFrames},
       {"max_map_around_frames", limits::kMaxMapAroundFrames},
       {"max_dirty_consumers", limits::kMaxDirtyConsumers},
+      {"min_scan_interval_ms", limits::kMinScanIntervalMs},
+      {"max_scan_interval_ms", limits::kMaxScanIntervalMs},
       {"max_age_bitmap_frames", limits::kMaxAgeBitmapFrames},
       {"max_batch_operations", limits::kMaxBatchOperations},
       {"max_batch_frames", limits::kMaxBatchFrames},

@@ -199,6 +199,33 @@ struct AgeResult {
   std::optional<FrameBitmap> young;  // if AgeOptions::bitmap
 };
 
+// Frames that are mapped and whose idle age is `min_age` or longer, up to the
+// `min_age` of the next bucket.
+struct WorkingSetBucket {
+  absl::Duration min_age;
+  int64_t frame_count = 0;
+};
+
+// How much memory the guest uses, by idle age: the time from the last scan that
+// found the frame used to this one, from beginning to beginning. A huge mapping
+// has one age for all of its frames.
+//
+// The buckets are always the same, by ascending `min_age`: 0, which is what was
+// used since the scan before; 100 ms; and so on, doubling, to 13,107.2 s. A
+// frame that was not used when a scan first saw it has been idle for nobody
+// knows how long: its age counts from there, and begins at 100 ms.
+struct WorkingSet {
+  absl::Time scan_time;  // the end of the scan
+  std::vector<WorkingSetBucket> buckets;
+};
+
+// What a watcher of the working set has not read yet. `closed`: the VM is
+// deleted and nothing follows.
+struct WorkingSetUpdate {
+  std::optional<WorkingSet> working_set = std::nullopt;
+  bool closed = false;
+};
+
 struct BatchOperation {
   enum class Kind { kZap, kProtect, kWriteProtect, kMap };
   Kind kind = Kind::kZap;

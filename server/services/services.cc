@@ -31,7 +31,8 @@ Services::Services(VmRegistry& registry, Executor& executor)
       guest_memory_(registry),
       stats_(registry),
       event_(registry),
-      dirty_log_(registry) {}
+      dirty_log_(registry),
+      working_set_(registry, executor) {}
 
 void Services::AddTo(RpcServer& server) {
   AddInfo(server);
@@ -207,10 +208,12 @@ void Services::AddDirtyLog(RpcServer& server) {
 void Services::AddWorkingSet(RpcServer& server) {
   using S = v1::WorkingSetService::AsyncService;
   S& s = server.AddService<v1::WorkingSetService>();
-  server.NotImplemented(s, "WorkingSetService.EstimateWorkingSet",
-                        &S::RequestEstimateWorkingSet);
-  server.NotImplemented(s, "WorkingSetService.WatchWorkingSet",
-                        &S::RequestWatchWorkingSet);
+  server.DeferredUnary(s, {"WorkingSetService.EstimateWorkingSet", kLong},
+                       &S::RequestEstimateWorkingSet, &working_set_,
+                       &WorkingSetHandler::EstimateWorkingSet);
+  server.ServerStream(s, {"WorkingSetService.WatchWorkingSet", kShort},
+                      &S::RequestWatchWorkingSet, &working_set_,
+                      &WorkingSetHandler::WatchWorkingSet);
 }
 
 void Services::AddHealth(RpcServer& server) {

@@ -20,6 +20,7 @@
 #include "server/services/stats_service.h"
 #include "server/services/vcpu_service.h"
 #include "server/services/vm_service.h"
+#include "server/services/working_set_service.h"
 
 namespace tdp::server {
 
@@ -58,6 +59,7 @@ class Services {
   StatsHandler stats_;
   EventHandler event_;
   DirtyLogHandler dirty_log_;
+  WorkingSetHandler working_set_;
   HealthHandler health_;
   ReflectionHandler reflection_;
   ReflectionAlphaHandler reflection_alpha_;

@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -84,6 +85,14 @@ class FakeVm final : public Vm {
                                      const WorkBudget& budget) override;
   absl::StatusOr<BatchResult> ApplyBatch(
       absl::Span<const BatchOperation> operations) override;
+  // All that is mapped is in the first of two buckets. A watcher gets this at
+  // once, and then what a test gives it.
+  absl::StatusOr<WorkingSet> EstimateWorkingSet(
+      const WorkBudget& budget) override;
+  absl::StatusOr<int64_t> AddWorkingSetWatcher(
+      absl::Duration interval, std::function<void()> wake) override;
+  absl::StatusOr<WorkingSetUpdate> ReadWorkingSet(int64_t watcher_id) override;
+  void RemoveWorkingSetWatcher(int64_t watcher_id) override;
 
   absl::Status CheckBacked(Gpa gpa, uint64_t size) const override;
   absl::StatusOr<std::string> ReadMemory(Gpa gpa, uint64_t size) override;
@@ -151,6 +160,14 @@ class FakeVm final : public Vm {
   // The VM is deleted: nothing follows in its event log.
   void CloseForTest();
   int ListenerCountForTest() const;
+  // What a scan for all watchers finds.
+  void AnswerWatchersForTest(const absl::StatusOr<WorkingSet>& answer);
+  using EstimateHook =
+      std::function<absl::StatusOr<WorkingSet>(const WorkBudget&)>;
+  // Answers EstimateWorkingSet(), without a lock.
+  void SetEstimateHookForTest(EstimateHook hook);
+  // Of those who watch the working set.
+  std::vector<absl::Duration> WatcherIntervalsForTest() const;
   // The last guest given to LoadGuest().
   GuestConfig guest_for_test() const;
 
@@ -159,6 +176,12 @@ class FakeVm final : public Vm {
     int index;
     absl::Time deadline;
     std::function<void(VcpuInfo)> done;
+  };
+
+  struct Watcher {
+    absl::Duration interval;
+    std::function<void()> wake;
+    std::optional<absl::StatusOr<WorkingSet>> unread;
   };
 
   static constexpr uint64_t kRootFrames = FramesOfRoot(PageLevel::k512G);
@@ -183,6 +206,7 @@ class FakeVm final : public Vm {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   const MemslotInfo* SlotOf(Gfn gfn) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   SpteView ViewOf(Gfn gfn) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
+  WorkingSet WorkingSetNow() const ABSL_LOCKS_EXCLUDED(mutex_);
   bool HasRunnableWaiter() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   void RunWaiters();
 
@@ -202,6 +226,7 @@ class FakeVm final : public Vm {
   uint64_t fail_write_after_ ABSL_GUARDED_BY(mutex_) = ~uint64_t{0};
   std::function<void(const WorkBudget&)> map_hook_ ABSL_GUARDED_BY(mutex_);
   VerbHook verb_hook_ ABSL_GUARDED_BY(mutex_);
+  EstimateHook estimate_hook_ ABSL_GUARDED_BY(mutex_);
   // By consumer.
   std::map<std::string, std::set<Gfn>, std::less<>> dirty_
       ABSL_GUARDED_BY(mutex_) = {{"default", {}}};
@@ -217,6 +242,7 @@ class FakeVm final : public Vm {
   mutable absl::Mutex listener_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   std::map<int64_t, std::function<void()>> listeners_
       ABSL_GUARDED_BY(listener_mutex_);
+  std::map<int64_t, Watcher> watchers_ ABSL_GUARDED_BY(listener_mutex_);
   int64_t next_listener_ ABSL_GUARDED_BY(listener_mutex_) = 1;
 
   std::thread waiter_thread_;

@@ -322,6 +322,7 @@ void FakeVm::CloseForTest() {
   }
   absl::MutexLock lock(&listener_mutex_);
   for (const auto& [id, wake] : listeners_) wake();
+  for (const auto& [id, watcher] : watchers_) watcher.wake();
 }
 
 int FakeVm::ListenerCountForTest() const {

@@ -1,0 +1,127 @@
+#include "server/services/working_set_service.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "server/base/status_macros.h"
+#include "server/convert/working_set_convert.h"
+#include "server/services/find_vm.h"
+
+namespace tdp::server {
+namespace {
+
+class WatchSource final : public StreamSource<v1::WatchWorkingSetResponse> {
+ public:
+  WatchSource(NamedVm vm, int64_t watcher)
+      : vm_(std::move(vm)), watcher_(watcher) {}
+  ~WatchSource() override { vm_->RemoveWorkingSetWatcher(watcher_); }
+
+  absl::StatusOr<StreamStep> Next(
+      CallContext& context, v1::WatchWorkingSetResponse* message) override {
+    TDP_ASSIGN_OR_RETURN(const WorkingSetUpdate update,
+                         vm_->ReadWorkingSet(watcher_));
+    if (update.working_set.has_value()) {
+      ToProto(*update.working_set, message->mutable_working_set());
+      return StreamStep::Send();
+    }
+    if (update.closed) return StreamStep::End();
+    if (context.draining()) return DrainingError();
+    return StreamStep::Park();
+  }
+
+ private:
+  const NamedVm vm_;
+  const int64_t watcher_;
+};
+
+}  // namespace
+
+void WorkingSetHandler::EstimateWorkingSet(
+    CallContext& context, const v1::EstimateWorkingSetRequest& request,
+    v1::EstimateWorkingSetResponse* response, Reply reply) {
+  absl::StatusOr<NamedVm> vm = FindVm(registry_, "vm", request.vm());
+  if (!vm.ok()) return reply(vm.status());
+  {
+    absl::MutexLock lock(&mutex_);
+    estimates_.push_back(
+        {std::move(vm->vm), &context, response, std::move(reply)});
+    if (estimating_) return;
+    estimating_ = true;
+  }
+  RunEstimate();
+}
+
+void WorkingSetHandler::RunEstimate() {
+  std::shared_ptr<Vm> vm;
+  {
+    absl::MutexLock lock(&mutex_);
+    vm = estimates_.front().vm;
+  }
+  const auto is_unwanted = [&] {
+    absl::MutexLock lock(&mutex_);
+    return std::none_of(
+        estimates_.begin(), estimates_.end(), [&](const Estimate& estimate) {
+          return estimate.vm == vm && !estimate.context->cancelled();
+        });
+  };
+  const absl::StatusOr<WorkingSet> answer = vm->EstimateWorkingSet(
+      {.time = absl::InfiniteDuration(), .cancelled = is_unwanted});
+  // Somebody may have come to want it in the meantime.
+  const bool given_up = absl::IsCancelled(answer.status());
+  AnswerAll(TakeEstimates(vm.get(), given_up), answer);
+  {
+    absl::MutexLock lock(&mutex_);
+    estimating_ = !estimates_.empty();
+    if (!estimating_) return;
+  }
+  // Other work of the executor comes between.
+  if (executor_.Post([this] { RunEstimate(); })) return;
+  std::deque<Estimate> rest;
+  {
+    absl::MutexLock lock(&mutex_);
+    estimating_ = false;
+    rest = std::exchange(estimates_, {});
+  }
+  AnswerAll(std::move(rest), DrainingError());
+}
+
+std::deque<WorkingSetHandler::Estimate> WorkingSetHandler::TakeEstimates(
+    const Vm* vm, bool given_up) {
+  std::deque<Estimate> taken;
+  std::deque<Estimate> kept;
+  absl::MutexLock lock(&mutex_);
+  for (Estimate& estimate : estimates_) {
+    const bool take =
+        estimate.vm.get() == vm && (!given_up || estimate.context->cancelled());
+    (take ? taken : kept).push_back(std::move(estimate));
+  }
+  estimates_ = std::move(kept);
+  return taken;
+}
+
+void WorkingSetHandler::AnswerAll(std::deque<Estimate> estimates,
+                                  const absl::StatusOr<WorkingSet>& answer) {
+  for (const Estimate& estimate : estimates) {
+    // Says why nobody wants it, where the engine knows only that.
+    absl::Status status = estimate.context->CheckAlive();
+    if (status.ok()) status = answer.status();
+    if (status.ok()) ToProto(*answer, estimate.response->mutable_working_set());
+    estimate.reply(status);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<StreamSource<v1::WatchWorkingSetResponse>>>
+WorkingSetHandler::WatchWorkingSet(CallContext& context,
+                                   const v1::WatchWorkingSetRequest& request) {
+  TDP_ASSIGN_OR_RETURN(NamedVm vm, FindVm(registry_, "vm", request.vm()));
+  TDP_ASSIGN_OR_RETURN(
+      const absl::Duration interval,
+      ScanIntervalFrom("interval", request.has_interval(), request.interval()));
+  TDP_ASSIGN_OR_RETURN(const int64_t watcher,
+                       vm->AddWorkingSetWatcher(interval, context.waker()));
+  return std::make_unique<WatchSource>(std::move(vm), watcher);
+}
+
+}  // namespace tdp::server
