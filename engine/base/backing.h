@@ -5,9 +5,9 @@
 // allows, and the host calls that change what the guest's window maps. A host
 // call is made only by the thread that owns the FROZEN entries of its run.
 //
-// A run lies inside one Backing and covers at most limits::kMaxHostCallFrames
-// frames. No host call takes mmu_lock, allocates tables or waits for another
-// owner.
+// A run lies inside one Backing, consists of whole host pages, and covers at
+// most limits::kMaxHostCallFrames frames. No host call takes mmu_lock,
+// allocates tables or waits for another owner.
 //
 // Thread safety: all methods, from any thread, on a pinned Backing.
 
@@ -58,8 +58,12 @@ class Backing {
   // A write to a frame that is mapped read-only faults. Where not, every leaf
   // has to grant writing. Constant.
   virtual bool write_protects() const { return true; }
-  // Largest leaf that a guest fault may install.
+  // Largest leaf that a guest fault may install; no smaller than a host page.
   virtual PageLevel max_fault_level() const = 0;
+  // Size of the pages that the host maps: k4K or k2M. The range consists of
+  // whole ones. With k2M each leaf is one: who publishes the Backing has
+  // removed the tables of 4K entries before.
+  virtual PageLevel host_page_level() const = 0;
 
   // How many frames a guest fault may map at once, those around it where
   // ReadyAround() says so.
@@ -84,8 +88,9 @@ class Backing {
   virtual HostCallResult Unmap(GfnRange run) = 0;
   // Changes the protection of mapped frames; leaves unmapped ones unmapped.
   virtual HostCallResult Protect(GfnRange run, HostProtection protection) = 0;
-  // A guest's write to the frame is granted. Called by the owner of its entry,
-  // before the host call after which anybody can write.
+  // A guest's write to the frame, and so to its host page, is granted. Called
+  // by the owner of its entry, before the host call after which anybody can
+  // write.
   virtual void NoteWritten(Gfn gfn) = 0;
   // Lets every thread that sleeps in a fault on the run look again.
   virtual void Wake(GfnRange run) = 0;
@@ -97,6 +102,13 @@ class Backing {
   friend class BackingPin;
   virtual void Unpin(bool for_map) = 0;
 };
+
+// The host page that holds `gfn`.
+inline GfnRange HostPageOf(const Backing& backing, Gfn gfn) {
+  const PageLevel level = backing.host_page_level();
+  const Gfn start = AlignDown(gfn, level);
+  return {start, start + FramesPerEntry(level)};
+}
 
 constexpr Pfn PfnOf(Gfn gfn, GfnRange range, Pfn base_pfn) {
   return base_pfn + (gfn - range.start);

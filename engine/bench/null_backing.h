@@ -44,6 +44,7 @@ class NullBacking final : public Backing {
   bool writable() const override { return true; }
   bool tracks_writes() const override { return false; }
   PageLevel max_fault_level() const override { return max_fault_level_; }
+  PageLevel host_page_level() const override { return PageLevel::k4K; }
   absl::Status LoadContent(GfnRange) override { return absl::OkStatus(); }
   HostCallResult Map(GfnRange run, HostProtection) override {
     ++ThreadHostCalls().map;

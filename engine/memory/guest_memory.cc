@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/memory/host_errors.h"
+#include "engine/memory/huge_pages.h"
 
 namespace tdp {
 namespace {
@@ -45,7 +46,8 @@ Hva MapWhole(int fd, uint64_t bytes) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::Create(
-    absl::string_view name, uint64_t frame_count, HostCalls* calls) {
+    absl::string_view name, uint64_t frame_count, HostCalls* calls,
+    PageLevel page_level) {
   if (frame_count > kMaxBytes >> kPageShift) {
     return FieldError("memslot.frame_count", absl::StrCat(frame_count),
                       absl::StrCat("at most ", kMaxBytes >> kPageShift,
@@ -53,10 +55,18 @@ absl::StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::Create(
   }
   const uint64_t bytes = frame_count << kPageShift;
   const std::string label = absl::StrCat(kMemfdPrefix, name.substr(0, 200));
-  const int fd = memfd_create(label.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (fd < 0) return NoRoomError("memfd_create", errno, bytes);
+  const bool huge = page_level != PageLevel::k4K;
+  const int fd =
+      memfd_create(label.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING |
+                                      (huge ? kHugePageMemfdFlags : 0));
+  if (fd < 0) {
+    const bool file_limit = errno == EMFILE || errno == ENFILE;
+    return huge && !file_limit ? HugePagesMissingError(errno)
+                               : NoRoomError("memfd_create", errno, bytes);
+  }
   // From here on the destructor cleans up.
-  std::unique_ptr<GuestMemory> memory(new GuestMemory(calls, fd, frame_count));
+  std::unique_ptr<GuestMemory> memory(
+      new GuestMemory(calls, fd, frame_count, page_level));
   if (ftruncate(fd, static_cast<off_t>(bytes)) != 0) {
     return NoRoomError("ftruncate", errno, bytes);
   }
@@ -77,6 +87,15 @@ absl::StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::Create(
       return NoRoomError("madvise", error, bytes);
     }
   }
+  if (huge) {
+    const uint64_t pages = bytes >> memory->page_shift();
+    const int error = memory->Allocate(0, pages);
+    if (error != 0) {
+      // First, so that the error tells what the pool has.
+      memory.reset();
+      return HugePagePoolError(pages, error);
+    }
+  }
   return memory;
 }
 
@@ -91,9 +110,10 @@ GuestMemory::~GuestMemory() {
 
 int GuestMemory::Allocate(uint64_t first, uint64_t count) {
   int error;
-  // A pending signal interrupts it, and undoes what it did.
+  // A pending signal interrupts it.
   do {
-    error = calls_->Fallocate(fd_, 0, first << kPageShift, count << kPageShift);
+    error =
+        calls_->Fallocate(fd_, 0, first << page_shift(), count << page_shift());
   } while (error == EINTR);
   return error;
 }
@@ -102,7 +122,7 @@ int GuestMemory::PunchHole(uint64_t first, uint64_t count) {
   int error;
   do {
     error = calls_->Fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                              first << kPageShift, count << kPageShift);
+                              first << page_shift(), count << page_shift());
   } while (error == EINTR);
   return error;
 }
@@ -113,13 +133,19 @@ int GuestMemory::Read(uint64_t offset, absl::Span<char> bytes) {
 }
 
 int GuestMemory::Write(uint64_t offset, absl::Span<const char> bytes) {
+  if (page_level_ != PageLevel::k4K) {
+    // Such a file cannot be written to.
+    memcpy(reinterpret_cast<char*>((alias_ + offset).value()), bytes.data(),
+           bytes.size());
+    return 0;
+  }
   size_t done = 0;
   return WriteFully(*calls_, fd_, bytes.data(), bytes.size(), offset, &done);
 }
 
 absl::Span<char> GuestMemory::Alias(uint64_t first, uint64_t count) {
-  const Hva start = alias_ + (first << kPageShift);
-  return {reinterpret_cast<char*>(start.value()), count << kPageShift};
+  const Hva start = alias_ + (first << page_shift());
+  return {reinterpret_cast<char*>(start.value()), count << page_shift()};
 }
 
 absl::StatusOr<int64_t> GuestMemory::AllocatedBytes() const {

@@ -2,6 +2,9 @@
 // the window, which the guest sees, and the alias, which the daemon loads
 // content through.
 //
+// Its pages are of 4K, or of 2M (hugetlb). Those of 2M come from a pool: all of
+// them are allocated at once, by Create(), or it fails.
+//
 // Invariants: the memfd can neither shrink nor grow, so that no access behind
 // its size is possible. No system call gets a pointer into the window, other
 // than those that change the mapping itself (madvise, mprotect, munmap, KVM,
@@ -32,10 +35,13 @@ inline constexpr absl::string_view kMemfdPrefix = "tdpd-";
 
 class GuestMemory {
  public:
-  // Reserves address space and allocates no memory. `name` shows in
-  // /proc/PID/maps. `calls` outlives the object. REQUIRES: frame_count > 0.
+  // Reserves address space, and pages of 2M but not of 4K. `name` shows in
+  // /proc/PID/maps. `calls` outlives the object. HOST_MEMORY_EXHAUSTED leaves
+  // the pool as it was. REQUIRES: frame_count > 0, whole pages; page_level is
+  // k4K or k2M.
   static absl::StatusOr<std::unique_ptr<GuestMemory>> Create(
-      absl::string_view name, uint64_t frame_count, HostCalls* calls);
+      absl::string_view name, uint64_t frame_count, HostCalls* calls,
+      PageLevel page_level = PageLevel::k4K);
 
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
@@ -44,20 +50,25 @@ class GuestMemory {
   uint64_t frame_count() const { return frame_count_; }
   uint64_t size_bytes() const { return frame_count_ << kPageShift; }
   Hva window() const { return window_; }
+  PageLevel page_level() const { return page_level_; }
+  int page_shift() const {
+    return page_level_ == PageLevel::k4K ? kPageShift
+                                         : kPageShift + kTableIndexBits;
+  }
 
-  // The following return 0 or an errno, and count frames from 0.
+  // The following return 0 or an errno, and count pages from 0.
   //
-  // Gives pages to frames that have none; new ones are zero. ENOSPC or ENOMEM:
-  // nothing has changed.
+  // Allocates pages that are missing; new ones are zero. ENOSPC or ENOMEM: of
+  // several, some may be there.
   int Allocate(uint64_t first, uint64_t count);
-  // Gives the pages back; the frames read as zero.
+  // Gives the pages back; they read as zero.
   int PunchHole(uint64_t first, uint64_t count);
   // Reads bytes without allocating; holes read as zero.
   int Read(uint64_t offset, absl::Span<char> bytes);
-  // Writes bytes and allocates what is missing.
+  // Writes bytes. REQUIRES: their pages are allocated.
   int Write(uint64_t offset, absl::Span<const char> bytes);
 
-  // Where the daemon may write the bytes of frames that are allocated.
+  // Where the daemon may write the bytes of pages that are allocated.
   absl::Span<char> Alias(uint64_t first, uint64_t count);
 
   // Memory that the host holds for this object.
@@ -66,12 +77,17 @@ class GuestMemory {
   int fd() const { return fd_; }
 
  private:
-  GuestMemory(HostCalls* calls, int fd, uint64_t frame_count)
-      : calls_(calls), fd_(fd), frame_count_(frame_count) {}
+  GuestMemory(HostCalls* calls, int fd, uint64_t frame_count,
+              PageLevel page_level)
+      : calls_(calls),
+        fd_(fd),
+        frame_count_(frame_count),
+        page_level_(page_level) {}
 
   HostCalls* const calls_;
   const int fd_;
   const uint64_t frame_count_;
+  const PageLevel page_level_;
   // Both are set once, by Create(); 0 until then.
   Hva window_;
   Hva alias_;

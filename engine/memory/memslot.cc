@@ -39,6 +39,8 @@ absl::StatusOr<std::shared_ptr<Memslot>> Memslot::Create(
   assert(!options.range.empty());
   assert(((options.base_pfn.value() - options.range.start.value()) &
           (FramesPerEntry(kMaxLeafLevel) - 1)) == 0);
+  assert(IsAligned(options.range.start.value(), options.host_page_level));
+  assert(IsAligned(options.range.end.value(), options.host_page_level));
   auto own_calls =
       options.host_calls == nullptr ? std::make_unique<HostCalls>() : nullptr;
   HostCalls* calls =
@@ -49,15 +51,17 @@ absl::StatusOr<std::shared_ptr<Memslot>> Memslot::Create(
   absl::StatusOr<Userfaultfd> userfaultfd =
       Userfaultfd::Create(options.userfaultfd);
   if (!userfaultfd.ok()) return userfaultfd.status();
-  absl::StatusOr<std::unique_ptr<GuestMemory>> memory =
-      GuestMemory::Create(options.name, frame_count, calls);
+  absl::StatusOr<std::unique_ptr<GuestMemory>> memory = GuestMemory::Create(
+      options.name, frame_count, calls, options.host_page_level);
   if (!memory.ok()) return memory.status();
+  const uint64_t page_count =
+      (*memory)->size_bytes() >> (*memory)->page_shift();
   absl::StatusOr<std::unique_ptr<ContentMap>> content =
-      ContentMap::Create(frame_count);
+      ContentMap::Create(page_count);
   if (!content.ok()) return content.status();
   std::optional<LazyBitmap> discarded;
-  if (options.source.has_value()) {
-    absl::StatusOr<LazyBitmap> bitmap = LazyBitmap::Create(frame_count);
+  if (options.source.has_value() || options.host_page_level > PageLevel::k4K) {
+    absl::StatusOr<LazyBitmap> bitmap = LazyBitmap::Create(page_count);
     if (!bitmap.ok()) return bitmap.status();
     discarded.emplace(*std::move(bitmap));
   }
@@ -75,7 +79,8 @@ Memslot::Memslot(MemslotOptions options, std::unique_ptr<GuestMemory> memory,
                  std::optional<LazyBitmap> discarded, Userfaultfd userfaultfd,
                  std::unique_ptr<HostCalls> own_calls, HostCalls* calls)
     : name_(std::move(options.name)),
-      max_fault_level_(options.max_fault_level),
+      max_fault_level_(
+          std::max(options.max_fault_level, options.host_page_level)),
       notes_writes_(options.notes_writes),
       own_calls_(std::move(own_calls)),
       calls_(calls),
@@ -160,26 +165,26 @@ absl::StatusOr<size_t> Memslot::ReadFaults(absl::Span<FaultEvent> events) {
   return count;
 }
 
-int Memslot::SetAccess(uint64_t index, int protection) {
-  return calls_->Mprotect(memory_->window() + (index << kPageShift), kPageSize,
-                          protection);
+int Memslot::SetAccess(uint64_t page, int protection) {
+  return calls_->Mprotect(memory_->window() + (page << page_shift()),
+                          page_bytes(), protection);
 }
 
 absl::Status Memslot::Refuse(Gfn gfn) {
-  const uint64_t index = IndexOf(gfn);
+  const uint64_t page = PagesOf({gfn, gfn + 1}).first;
   {
     MutexLock lock(refused_mutex_);
-    int& count = refused_[index];
+    int& count = refused_[page];
     if (count == 0) {
-      const int error = SetAccess(index, PROT_NONE);
+      const int error = SetAccess(page, PROT_NONE);
       if (error != 0) {
-        refused_.erase(index);
+        refused_.erase(page);
         return HostCallError("mprotect(PROT_NONE)", error);
       }
     }
     ++count;
   }
-  // Whoever touched the frame before the protection changed sleeps by now;
+  // Whoever touched the page before the protection changed sleeps by now;
   // whoever touches it later does not fall asleep. Every call wakes, because
   // every event must end in a wake.
   Wake({gfn, gfn + 1});
@@ -187,16 +192,16 @@ absl::Status Memslot::Refuse(Gfn gfn) {
 }
 
 absl::Status Memslot::Admit(Gfn gfn) {
-  const uint64_t index = IndexOf(gfn);
+  const uint64_t page = PagesOf({gfn, gfn + 1}).first;
   MutexLock lock(refused_mutex_);
-  const auto found = refused_.find(index);
+  const auto found = refused_.find(page);
   if (found == refused_.end()) {
     return InternalError(
         absl::StrCat("frame ", Hex(gfn.value()), " is not refused"),
         {{"gfn", Hex(gfn.value())}});
   }
   if (found->second == 1) {
-    const int error = SetAccess(index, PROT_READ | PROT_WRITE);
+    const int error = SetAccess(page, PROT_READ | PROT_WRITE);
     if (error != 0) return HostCallError("mprotect(PROT_READ|WRITE)", error);
     refused_.erase(found);
   } else {

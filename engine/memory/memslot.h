@@ -57,6 +57,9 @@ struct MemslotOptions {
   Pfn base_pfn;
   bool read_only = false;
   PageLevel max_fault_level = PageLevel::k4K;
+  // k4K, or k2M: then all pages are allocated at creation, and stay until they
+  // are discarded.
+  PageLevel host_page_level = PageLevel::k4K;
   // Where the content comes from; zero if there is none.
   std::optional<FileSource> source;
   // The kernel notes which frames of the window are written, instead of holding
@@ -81,7 +84,8 @@ struct FaultEvent {
 
 class Memslot final : public Backing {
  public:
-  // REQUIRES: a non-empty range; base_pfn congruent to its start modulo 2^18.
+  // REQUIRES: a non-empty range of whole host pages; base_pfn congruent to its
+  // start modulo 2^18.
   static absl::StatusOr<std::shared_ptr<Memslot>> Create(
       MemslotOptions options);
   Memslot(const Memslot&) = delete;
@@ -105,6 +109,7 @@ class Memslot final : public Backing {
   bool tracks_writes() const override { return dirty_log_.tracks(); }
   bool write_protects() const override { return !notes_writes_; }
   PageLevel max_fault_level() const override { return max_fault_level_; }
+  PageLevel host_page_level() const override { return memory_->page_level(); }
   int fault_around() const override {
     // Relaxed: a matter of speed.
     return fault_around_.load(std::memory_order_relaxed);
@@ -135,7 +140,7 @@ class Memslot final : public Backing {
                           uint64_t* written_bytes);
   // Gives the memory back; the frames read as zero from now on, whatever the
   // source holds. REQUIRES: zapped; who maps meanwhile gets EFAULT from Map()
-  // and loads again.
+  // and loads again. Whole host pages.
   // On failure the first `*done_frames` are discarded. `*freed_frames` is how
   // many the host freed.
   absl::Status DiscardContent(GfnRange run, uint64_t* done_frames,
@@ -149,11 +154,12 @@ class Memslot final : public Backing {
   int uffd() const { return userfaultfd_.fd(); }
 
   // Ejection: makes accesses to a frame fail, so that threads that sleep on it
-  // leave the kernel without having done the access, and wakes them. Each call
-  // needs one Admit(). What the window maps stays as it is.
+  // leave the kernel without having done the access, and wakes them. So do
+  // those to the rest of its host page. Each call needs one Admit(). What the
+  // window maps stays as it is.
   absl::Status Refuse(Gfn gfn);
   absl::Status Admit(Gfn gfn);
-  // Frames that are refused.
+  // Host pages that are refused.
   int64_t RefusedCount() const;
 
   // Puts into `words` which frames were written since the last call, lowest bit
@@ -212,27 +218,44 @@ class Memslot final : public Backing {
 
   // Frames counted from the start of the memslot.
   uint64_t IndexOf(Gfn gfn) const { return gfn - range().start; }
-  Gfn GfnAt(uint64_t index) const { return range().start + index; }
+  // Host pages counted likewise. Content comes and goes by host page.
+  struct Pages {
+    uint64_t first;
+    uint64_t end;
+  };
+  int page_shift() const { return memory_->page_shift(); }
+  uint64_t page_bytes() const { return uint64_t{1} << page_shift(); }
+  uint64_t FramesOf(uint64_t pages) const {
+    return pages << (page_shift() - kPageShift);
+  }
+  Pages PagesOf(uint64_t offset, uint64_t bytes) const {
+    return {offset >> page_shift(), ((offset + bytes - 1) >> page_shift()) + 1};
+  }
+  Pages PagesOf(GfnRange run) const {
+    return PagesOf(IndexOf(run.start) << kPageShift, run.size() << kPageShift);
+  }
   Hva HvaOf(Gfn gfn) const;
   absl::Status CheckRun(GfnRange run) const;
   absl::Status CheckBytes(Gpa gpa, uint64_t size) const;
 
-  // Gives claimed frames their pages and bytes. On failure the first
-  // `*filled_frames` have theirs and the others have no page.
-  absl::Status Fill(uint64_t first, uint64_t count, uint64_t* filled_frames);
+  // Gives claimed pages their memory and bytes. On failure the first
+  // `*filled_pages` have theirs and the others are missing.
+  absl::Status Fill(uint64_t first, uint64_t count, uint64_t* filled_pages);
   absl::Status FillAndFinish(uint64_t first, uint64_t count);
-  // Bytes that frames without content would be loaded with.
+  // Takes back pages that did not get their bytes.
+  void Unfill(uint64_t first, uint64_t count);
+  // Bytes that pages without content would be loaded with.
   absl::Status ReadInitial(uint64_t offset, absl::Span<char> bytes,
                            size_t* done_bytes);
-  // Writes to frames that the caller has claimed in `state`, and ends the
-  // claim. `bytes` fills whole frames or lies inside one.
+  // Writes to pages that the caller has claimed in `state`, and ends the claim.
+  // `bytes` fills whole pages or lies inside one.
   absl::Status WriteClaimed(uint64_t offset, absl::Span<const char> bytes,
                             ContentMap::State state);
-  absl::Status HostMemoryError(uint64_t index, int error) const;
+  absl::Status HostMemoryError(uint64_t page, int error) const;
 
   // UFFDIO_WRITEPROTECT without waking, tried again where the kernel asks.
   int SetProtection(Hva start, uint64_t bytes, HostProtection protection);
-  int SetAccess(uint64_t index, int protection);
+  int SetAccess(uint64_t page, int protection);
 
   const std::string name_;
   const PageLevel max_fault_level_;
@@ -242,8 +265,8 @@ class Memslot final : public Backing {
   const std::unique_ptr<GuestMemory> memory_;
   const std::unique_ptr<ContentMap> content_;
   const std::optional<FileSource> source_;
-  // With a source: frames that were discarded, so that their content is zero.
-  // Changed under a claim only.
+  // With a source, or pages of 2M: pages that were discarded, so that their
+  // content is zero. Changed under a claim only.
   const std::optional<LazyBitmap> discarded_;
   // Closed before the window goes.
   const Userfaultfd userfaultfd_;
@@ -263,7 +286,7 @@ class Memslot final : public Backing {
   PinCount unmap_pins_;
 
   mutable Mutex refused_mutex_;
-  // By index: how often the frame is refused.
+  // By page: how often it is refused.
   absl::flat_hash_map<uint64_t, int> refused_ ABSL_GUARDED_BY(refused_mutex_);
 };
 

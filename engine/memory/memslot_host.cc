@@ -43,7 +43,10 @@ int Retry(Call call) {
 
 HostCallResult Memslot::Map(GfnRange run, HostProtection protection) {
   assert(range().Contains(run));
+  const uint64_t page_frames = FramesOf(1);
   const uint64_t total = run.size();
+  assert(IsAligned(run.start.value(), host_page_level()));
+  assert(IsAligned(total, host_page_level()));
   assert(write_protects() || protection == HostProtection::kReadWrite);
   // What is protected asynchronously can be written: the first write is noted.
   const bool protects = write_protects()
@@ -64,7 +67,7 @@ HostCallResult Memslot::Map(GfnRange run, HostProtection protection) {
       step *= 2;
       continue;
     }
-    if (result.mapped >= static_cast<int64_t>(kPageSize)) {
+    if (result.mapped >= static_cast<int64_t>(page_bytes())) {
       // The first part is mapped; the next call says what stopped it.
       done +=
           std::min(step, static_cast<uint64_t>(result.mapped) >> kPageShift);
@@ -74,13 +77,13 @@ HostCallResult Memslot::Map(GfnRange run, HostProtection protection) {
         result.mapped < 0 ? static_cast<int>(-result.mapped) : result.error;
     if (error == EEXIST) {
       const int protect_error =
-          write_protects() ? SetProtection(start, kPageSize, protection) : 0;
+          write_protects() ? SetProtection(start, page_bytes(), protection) : 0;
       if (protect_error != 0) return {done, protect_error};
-      ++done;
-    } else if (error == ENOENT && step > 1) {
-      // A refused frame cuts the window's mapping in two, and one call cannot
+      done += page_frames;
+    } else if (error == ENOENT && step > page_frames) {
+      // A refused page cuts the window's mapping in two, and one call cannot
       // cross such a border.
-      step /= 2;
+      step = std::max(page_frames, step / 2 / page_frames * page_frames);
     } else if ((error == EAGAIN || error == EINTR) && retries < kMaxRetries) {
       ++retries;
       sched_yield();
@@ -136,13 +139,16 @@ absl::Status Memslot::TakeWritten(absl::Span<uint64_t> words) {
 
 void Memslot::NoteWritten(Gfn gfn) {
   if (!dirty_log_.tracks()) return;
-  const uint64_t frame = IndexOf(gfn);
-  dirty_log_.Mark(frame, frame + 1);
+  const GfnRange page = HostPageOf(*this, gfn);
+  dirty_log_.Mark(IndexOf(page.start), IndexOf(page.end));
 }
 
 void Memslot::Wake(GfnRange run) {
-  // It can only fail for a range that nobody can sleep in.
-  userfaultfd_.Wake(HvaOf(run.start), run.size() << kPageShift);
+  // Who waits for a frame waits for its page. The call can only fail for a
+  // range that nobody can sleep in.
+  const Pages pages = PagesOf(run);
+  userfaultfd_.Wake(memory_->window() + (pages.first << page_shift()),
+                    (pages.end - pages.first) << page_shift());
 }
 
 absl::Status Memslot::Inspect(GfnRange run, absl::Span<HostFrame> frames) {

@@ -29,8 +29,9 @@ inline constexpr uint64_t kFeatureWriteProtectAsync = uint64_t{1} << 15;
 // Features that every userfaultfd of ours is opened with.
 inline constexpr uint64_t kUserfaultfdFeatures =
     UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM |
-    UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_THREAD_ID |
-    UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+    UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS |
+    UFFD_FEATURE_MINOR_HUGETLBFS | UFFD_FEATURE_THREAD_ID |
+    UFFD_FEATURE_EXACT_ADDRESS | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 
 // Whose faults must be handled.
 enum class FaultOrigin {

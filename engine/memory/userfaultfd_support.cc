@@ -21,9 +21,12 @@ struct NamedFeature {
 
 constexpr NamedFeature kFeatures[] = {
     {"userfaultfd.missing_shmem", UFFD_FEATURE_MISSING_SHMEM, "4.11"},
+    {"userfaultfd.missing_hugetlbfs", UFFD_FEATURE_MISSING_HUGETLBFS, "4.11"},
     {"userfaultfd.thread_id", UFFD_FEATURE_THREAD_ID, "4.14"},
     {"userfaultfd.write_protect", UFFD_FEATURE_PAGEFAULT_FLAG_WP, "5.7"},
+    {"userfaultfd.minor_hugetlbfs", UFFD_FEATURE_MINOR_HUGETLBFS, "5.13"},
     {"userfaultfd.minor_shmem", UFFD_FEATURE_MINOR_SHMEM, "5.14"},
+    {"userfaultfd.exact_address", UFFD_FEATURE_EXACT_ADDRESS, "5.18"},
     {"userfaultfd.write_protect_shmem", UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
      "5.19"},
     // UFFDIO_CONTINUE_MODE_WP has no bit of its own; it came with this one.

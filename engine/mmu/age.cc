@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/mmu/host_pages.h"
 #include "engine/mmu/leaf_changes.h"
 #include "engine/mmu/tdp_mmu.h"
 
@@ -39,6 +40,9 @@ class AgeVerb {
 MmuProgress TdpMmu::AgeRange(GfnRange range, bool test_only, StopCheck stop,
                              absl::FunctionRef<void(GfnRange)> on_young) {
   range = range.Intersect(span());
+  if (absl::Status s = CheckHostPages(backings_, range); !s.ok()) {
+    return {.next_gfn = range.start, .status = s};
+  }
   if (!test_only) {
     AgeVerb verb(range, on_young);
     return ChangeLeaves(*GetValidRoot(), range, verb, stop);

@@ -7,6 +7,7 @@
 
 #include "engine/base/errors.h"
 #include "engine/mmu/batch.h"
+#include "engine/mmu/host_pages.h"
 
 namespace tdp {
 
@@ -48,6 +49,11 @@ absl::Status TdpMmu::Batch::PinPieces() {
       }
       const GfnRange piece =
           GfnRange{gfn, range.end}.Intersect(found.pin->range());
+      absl::Status granule = CheckHostPages(*found.pin, operation.range);
+      if (granule.ok() && operation.kind == MmuOperation::Kind::kMap) {
+        granule = CheckLeafLevel(*found.pin, operation.max_level);
+      }
+      if (!granule.ok()) return granule;
       const LeafSource source(*found.pin);
       const bool tracks_writes = found.pin->tracks_writes();
       pieces_.push_back(
@@ -62,6 +68,7 @@ absl::Status TdpMmu::Batch::PinPieces() {
 // inside the piece, and exists if it is to be mapped.
 absl::Status TdpMmu::Batch::PreparePiece(const Piece& piece) {
   const bool maps = piece.operation->kind == MmuOperation::Kind::kMap;
+  const PageLevel leaf_level = piece.pin->host_page_level();
   if (absl::Status s = mmu_.ZapInInvalidRoots(piece.range); !s.ok()) return s;
   PageTableCache cache(mmu_.pool_);
   for (Gfn gfn = piece.range.start; gfn < piece.range.end;) {
@@ -76,7 +83,7 @@ absl::Status TdpMmu::Batch::PreparePiece(const Piece& piece) {
       const TdpRoot& root = mmu_.Roots().valid();
       LastEntry last = FindLastEntry(root.tree(), gfn);
       // Another table may be needed than was: it goes when it is empty.
-      while (maps && cache.size() > 0 && last.level > PageLevel::k4K &&
+      while (maps && cache.size() > 0 && last.level > leaf_level &&
              last.spte.IsNonPresent()) {
         (void)mmu_.TryLinkTable(root, last.entry, AlignDown(gfn, last.level),
                                 last.level, cache);
@@ -88,7 +95,7 @@ absl::Status TdpMmu::Batch::PreparePiece(const Piece& piece) {
           (last.level > PageLevel::k2M ||
            !piece.range.Contains(GfnRange{start, end}))) {
         split = {last.spte, last.level, start};
-      } else if (!maps || last.level == PageLevel::k4K ||
+      } else if (!maps || last.level <= leaf_level ||
                  !last.spte.IsNonPresent()) {
         gfn = last.level == PageLevel::k4K ? AlignDown(gfn, PageLevel::k2M) +
                                                  FramesPerEntry(PageLevel::k2M)
@@ -203,7 +210,7 @@ bool TdpMmu::Batch::FreezeEntry(const Piece& piece, SptePtr location,
     return true;
   }
   // A table went, or a huge leaf came, since the batch was prepared.
-  if ((spte.IsNonPresent() && level > PageLevel::k4K) ||
+  if ((spte.IsNonPresent() && level > piece.pin->host_page_level()) ||
       level > PageLevel::k2M || !piece.range.Contains(covered) ||
       !TryWriteSpte(location, spte, Spte::Frozen())) {
     return false;

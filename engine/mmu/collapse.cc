@@ -64,6 +64,8 @@ bool TdpMmu::CollapseTable(Gfn gfn, PageLevel level) {
   if (!found.pin || !found.pin->range().Contains(covered)) {
     return false;
   }
+  // Leaves are host pages there.
+  if (found.pin->host_page_level() > PageLevel::k4K) return false;
   FrozenRun parent;
   FrozenRun children;
   PageTable* table = nullptr;

@@ -59,7 +59,8 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
     }
   }
 
-  const GfnRange frame = {fault.gfn, fault.gfn + 1};
+  // The least that can be mapped.
+  const GfnRange frame = HostPageOf(backing, fault.gfn);
   GfnRange want = frame;
   const bool tracks = backing.tracks_writes();
   if (backing.max_fault_level() >= PageLevel::k2M && !tracks) {
@@ -68,7 +69,7 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
     if (backing.range().Contains(whole)) want = whole;
   }
   const MapIntent intent = {
-      .max_level = want == frame ? PageLevel::k4K : PageLevel::k2M,
+      .max_level = want.size() == 1 ? PageLevel::k4K : PageLevel::k2M,
       .needed = needed,
       .make_writable = backing.writable() && (fault.write || !tracks),
       .for_fault = true,
@@ -292,8 +293,8 @@ std::optional<FaultOutcome> TdpMmu::TryFastFault(
   }
   // Looked at by the owner: whoever has switched the dirty log on finds the
   // entry FROZEN, or is seen here.
-  const bool grants_huge =
-      run.level() > PageLevel::k4K && fault.write && !old.IsWritable();
+  const bool grants_huge = run.level() > backing.host_page_level() &&
+                           fault.write && !old.IsWritable();
   if (grants_huge && backing.tracks_writes()) {
     const GfnRange leaf = run.range();
     RestoreRun(run);
@@ -309,7 +310,7 @@ std::optional<FaultOutcome> TdpMmu::TryFastFault(
   if (spurious) {
     // The host dropped the mapping by itself, or another thread fixed the frame
     // after the vCPU went to sleep.
-    host = backing.Map({fault.gfn, fault.gfn + 1}, protection);
+    host = backing.Map(HostPageOf(backing, fault.gfn), protection);
   } else if (!old.IsAccessed()) {
     // Aged, and touched now.
     host = backing.Map(range, protection);

@@ -7,6 +7,7 @@
 #include "engine/base/check.h"
 #include "engine/base/errors.h"
 #include "engine/mmu/frozen_backoff.h"
+#include "engine/mmu/host_pages.h"
 #include "engine/mmu/tdp_mmu.h"
 
 namespace tdp {
@@ -97,7 +98,8 @@ TdpMmu::MapStep TdpMmu::FreezeForMap(const TdpRoot& root,
         return {StepResult::kNothingToDo, std::min(end, want.end)};
       }
       const bool grants = plan.target.IsWritable() && !spte.IsWritable();
-      if (level > PageLevel::k2M || (intent.frame_by_frame && grants)) {
+      if (level > PageLevel::k2M || (intent.frame_by_frame && grants &&
+                                     level > backing.host_page_level())) {
         return {StepResult::kNeedsSplit, want.start};
       }
       if (!run.TryExtend(entry, gfn, level, spte, plan.target)) {
@@ -229,9 +231,10 @@ TdpMmu::MapStep TdpMmu::CommitMap(Backing& backing, const MapIntent& intent,
   const PageLevel level = run.level();
   const bool maps = plan.action == HostAction::kMap;
   const HostProtection protection = HostProtectionOf(plan.target);
-  // Before the host lets anybody write. A run of more frames than the fault's
-  // is not made while writes are tracked.
-  if (intent.for_fault && intent.needed.write && range.size() == 1) {
+  // Before the host lets anybody write. A run of more than the fault's host
+  // page is not made while writes are tracked.
+  if (intent.for_fault && intent.needed.write &&
+      range == HostPageOf(backing, range.start)) {
     backing.NoteWritten(range.start);
   }
   CountHostCall();
@@ -420,6 +423,10 @@ MmuProgress TdpMmu::MapRange(GfnRange range, const MapOptions& options,
                              StopCheck stop) {
   MmuProgress progress{.next_gfn = range.start};
   progress.status = CheckBacked(range);
+  if (progress.status.ok()) progress.status = CheckHostPages(backings_, range);
+  if (progress.status.ok()) {
+    progress.status = CheckLeafLevel(backings_, range, options.max_level);
+  }
   if (!progress.status.ok()) return progress;
   PageTableCache cache(pool_);
   while (progress.next_gfn < range.end) {
@@ -438,11 +445,18 @@ MmuProgress TdpMmu::MapRange(GfnRange range, const MapOptions& options,
                               .may_install = true,
                               .frame_by_frame = false,
                               .sequence = {}};
-    const GfnRange piece = FirstEntryOf(
-        GfnRange{progress.next_gfn, range.end}.Intersect(found.pin->range()),
-        PageLevel::k2M);
-    progress.status =
-        MapPiece(*found.pin, piece, intent, cache, &progress.changed_frames);
+    const GfnRange rest = {progress.next_gfn, range.end};
+    const GfnRange piece =
+        FirstEntryOf(rest.Intersect(found.pin->range()), PageLevel::k2M);
+    // Again: it may be another memslot by now.
+    progress.status = CheckHostPages(*found.pin, rest);
+    if (progress.status.ok()) {
+      progress.status = CheckLeafLevel(*found.pin, options.max_level);
+    }
+    if (progress.status.ok()) {
+      progress.status =
+          MapPiece(*found.pin, piece, intent, cache, &progress.changed_frames);
+    }
     if (!progress.status.ok()) return progress;
     progress.next_gfn = piece.end;
     if (stop()) return progress;

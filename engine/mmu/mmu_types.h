@@ -92,6 +92,7 @@ struct MmuOperation {
   GfnRange range;
   Access access;                         // kProtect: the most that is granted
   PageLevel min_level = PageLevel::k4K;  // kWriteProtect
+  PageLevel max_level = PageLevel::k2M;  // kMap: an upper bound
   bool write = false;                    // kMap: see MapOptions::write
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/mmu/host_pages.h"
 #include "engine/mmu/leaf_changes.h"
 #include "engine/mmu/tdp_mmu.h"
 
@@ -163,6 +164,7 @@ MmuProgress TdpMmu::GrantWrites(GfnRange range, StopCheck stop) {
 MmuProgress TdpMmu::ProtectRange(GfnRange range, Access limit, StopCheck stop) {
   MmuProgress progress{.next_gfn = range.start};
   progress.status = CheckBacked(range);
+  if (progress.status.ok()) progress.status = CheckHostPages(backings_, range);
   while (progress.status.ok() && progress.next_gfn < range.end) {
     // The memslot stays while its limits are set: they go with it.
     const PinResult found = backings_.Pin(progress.next_gfn, PinMode::kMap);
@@ -175,6 +177,10 @@ MmuProgress TdpMmu::ProtectRange(GfnRange range, Access limit, StopCheck stop) {
         GfnRange{progress.next_gfn,
                  std::min(range.end, progress.next_gfn + kLimitPieceFrames)}
             .Intersect(found.pin->range());
+    // Again: it may be another memslot by now.
+    progress.status =
+        CheckHostPages(*found.pin, {progress.next_gfn, range.end});
+    if (!progress.status.ok()) return progress;
     // Until the leaves are as the limit says: of two limits for a frame, the
     // leaf follows the one that stands.
     MutexLock lock(limits_.change_mutex());
@@ -228,6 +234,9 @@ Access TdpMmu::LimitOf(Gfn gfn) const {
 
 MmuProgress TdpMmu::WriteProtectRange(GfnRange range, PageLevel min_level,
                                       StopCheck stop) {
+  if (absl::Status s = CheckHostPages(backings_, range); !s.ok()) {
+    return {.next_gfn = range.start, .status = s};
+  }
   WriteProtectVerb verb(min_level);
   return ChangeLeavesInAllRoots(range, verb, stop);
 }

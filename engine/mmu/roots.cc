@@ -184,35 +184,47 @@ int64_t TdpMmu::leaf_directory_bytes() const {
 void TdpMmu::UnlinkTables(const TdpRoot& root) {
   for (PageLevel level = PageLevel::k2M; level <= root.role.level;
        level = ParentLevel(level)) {
-    Gfn next = Gfn(0);
-    while (UnlinkNextTable(root, level, &next)) {
+    GfnRange rest = span();
+    while (UnlinkNextTable(root, level, &rest)) {
       // Retired tables are bounded; this thread owns nothing now.
       if (rcu_.OverLimit()) rcu_.WaitUntilUnderLimit();
     }
   }
 }
 
-// Unlinks the first table at or after `next` that an entry of `level` points
-// to. False if there is none.
-bool TdpMmu::UnlinkNextTable(const TdpRoot& root, PageLevel level, Gfn* next) {
+void TdpMmu::UnlinkLeafTables(GfnRange range) {
+  // The roots are listed first: nobody links a table in one that joins later.
+  for (const RootRef& root : GetRoots(WhichRoots::kAll)) {
+    GfnRange rest = range.Intersect(span());
+    while (UnlinkNextTable(*root, PageLevel::k2M, &rest)) {
+      if (rcu_.OverLimit()) rcu_.WaitUntilUnderLimit();
+    }
+  }
+}
+
+// Unlinks the first table of `rest` that an entry of `level` points to. False
+// if there is none. REQUIRES: no leaf is in it, and nobody installs one.
+bool TdpMmu::UnlinkNextTable(const TdpRoot& root, PageLevel level,
+                             GfnRange* rest) {
+  // An invalidated root is not walked through its directory any more.
+  const bool in_directory = level == PageLevel::k2M && !root.role.invalid;
   FrozenRun run;
   FrozenBackoff backoff;
   while (run.empty()) {
     bool must_wait = false;
     {
       RcuReadGuard rcu(rcu_);
-      TdpIterator it(root.tree(), {*next, root.tree().span().end}, level);
+      TdpIterator it(root.tree(), *rest, level);
       for (; it.valid(); it.Next()) {
-        *next = it.next_gfn();
+        rest->start = it.next_gfn();
         const Spte spte = it.spte();
         must_wait = spte.IsFrozen();
         if (must_wait) break;
         if (it.level() != level || !spte.IsTable(level)) continue;
-        if (run.TryExtend(it.entry(), it.gfn(), level, spte,
-                          Spte::NonPresent())) {
-          break;
-        }
-        must_wait = true;
+        must_wait = (in_directory &&
+                     !root.directory->MayUnlink(it.gfn(), TableOf(spte))) ||
+                    !run.TryExtend(it.entry(), it.gfn(), level, spte,
+                                   Spte::NonPresent());
         break;
       }
       if (!it.valid()) return false;
@@ -221,6 +233,7 @@ bool TdpMmu::UnlinkNextTable(const TdpRoot& root, PageLevel level, Gfn* next) {
   }
   PageTable* table = TableOf(run.old_spte(0));
   FreezeForGood(table);
+  if (in_directory) root.directory->Clear(run.gfn(0));
   CommitTargets(run);
   pool_.Retire(table);
   return true;

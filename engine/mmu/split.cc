@@ -4,6 +4,7 @@
 
 #include "engine/base/trace.h"
 #include "engine/mmu/frozen_backoff.h"
+#include "engine/mmu/host_pages.h"
 #include "engine/mmu/tdp_mmu.h"
 
 namespace tdp {
@@ -21,6 +22,13 @@ absl::StatusOr<bool> TdpMmu::SplitHugeLeaf(const TdpRoot& root, Gfn gfn,
     RcuReadGuard rcu(rcu_);
     const LastEntry last = FindLastEntry(root.tree(), gfn);
     if (last.level != level || last.spte.IsNonPresent()) return false;
+  }
+  // A memslot stays until its leaves are gone.
+  if (const PinResult found = backings_.Pin(gfn, PinMode::kUnmap); found.pin) {
+    if (absl::Status s = CheckLeafLevel(*found.pin, ChildLevel(level));
+        !s.ok()) {
+      return s;
+    }
   }
   PageTableCache cache(pool_);
   if (absl::Status s = limit == TableLimit::kEnforced ? cache.TopUp(1)
@@ -94,6 +102,8 @@ MmuProgress TdpMmu::SplitHugePages(GfnRange range, PageLevel target_level,
                                    StopCheck stop) {
   range = range.Intersect(span());
   MmuProgress progress{.next_gfn = range.start};
+  progress.status = CheckLeafLevel(backings_, range, target_level);
+  if (!progress.status.ok()) return progress;
   const RootRef root = GetValidRoot();
   FrozenBackoff backoff;
   while (progress.next_gfn < range.end) {

@@ -66,6 +66,8 @@ class TdpMmu {
   PageLevel root_level() const { return root_level_; }
 
   // --- Verbs that change entries -------------------------------------------
+  // A range that cuts a host page of 2M is GRANULE_UNSUPPORTED: checked first,
+  // it changes nothing (host_pages.h).
 
   // Serves a guest fault. The vCPU is awake afterwards (or will be, by the
   // owner that kRetry met), except after kUnbacked, kChanging, kForbidden
@@ -129,9 +131,9 @@ class TdpMmu {
   // Runs operations on disjoint ranges as one change: who has read the new
   // value of one entry reads no old value of another afterwards. Every frame of
   // a kMap or kProtect must be backed. Leaves that straddle the end of an
-  // operation are split, and kMap installs 4K leaves. If the host fails, every
-  // frame has its old access or less. ABORTED if other owners are in the way
-  // again and again.
+  // operation are split, and kMap installs the smallest ones. If the host
+  // fails, every frame has its old access or less. ABORTED if other owners are
+  // in the way again and again.
   BatchOutcome ApplyBatch(absl::Span<const MmuOperation> operations);
 
   // Makes the valid root invalid and puts an empty one in its place. The
@@ -143,6 +145,10 @@ class TdpMmu {
   // same time; each returns once every root that was invalid at its call is
   // empty. It is gone with the last verb that still works on it.
   absl::Status ZapInvalidatedRoots();
+  // Removes the tables of 4K entries in `range`, in which no memslot is: one
+  // whose host pages are larger may be published there. REQUIRES: all memslots
+  // that were there were zapped.
+  void UnlinkLeafTables(GfnRange range);
   // Roots that were invalidated and are not gone yet.
   size_t invalid_root_count() const {
     RcuReadGuard rcu(rcu_);
@@ -206,7 +212,7 @@ class TdpMmu {
     bool make_writable;   // new leaves get W
     bool for_fault;       // count what was done as a fault
     bool may_install;     // map frames whose entry is not present
-    bool frame_by_frame;  // no huge leaf is granted writing
+    bool frame_by_frame;  // no leaf above a host page is granted writing
     ChangeSequence::Snapshot sequence;
   };
   // What the leaves of one Backing are made of; constant while it is pinned.
@@ -307,7 +313,7 @@ class TdpMmu {
   void PutRoot(const TdpRoot& root);
   absl::Status ZapRoot(const TdpRoot& root);
   void UnlinkTables(const TdpRoot& root);
-  bool UnlinkNextTable(const TdpRoot& root, PageLevel level, Gfn* next);
+  bool UnlinkNextTable(const TdpRoot& root, PageLevel level, GfnRange* rest);
   // Freezes all entries of a table that nobody can reach any more, waiting for
   // their owners. REQUIRES: the parent entry is frozen by the caller, or the
   // table is a root that was invalidated; no entry is present.

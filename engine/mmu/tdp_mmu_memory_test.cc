@@ -47,6 +47,7 @@ class EmptyBacking final : public Backing, public BackingTable {
   bool writable() const override { return true; }
   bool tracks_writes() const override { return false; }
   PageLevel max_fault_level() const override { return PageLevel::k4K; }
+  PageLevel host_page_level() const override { return PageLevel::k4K; }
   absl::Status LoadContent(GfnRange) override { return absl::OkStatus(); }
   HostCallResult Map(GfnRange run, HostProtection) override {
     return {.done_frames = run.size()};

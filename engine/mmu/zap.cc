@@ -1,5 +1,6 @@
 // Removing leaves.
 
+#include "engine/mmu/host_pages.h"
 #include "engine/mmu/leaf_changes.h"
 #include "engine/mmu/tdp_mmu.h"
 
@@ -23,6 +24,9 @@ struct ZapVerb {
 }  // namespace
 
 MmuProgress TdpMmu::ZapRange(GfnRange range, StopCheck stop) {
+  if (absl::Status s = CheckHostPages(backings_, range); !s.ok()) {
+    return {.next_gfn = range.start, .status = s};
+  }
   ZapVerb verb;
   return ChangeLeavesInAllRoots(range, verb, stop);
 }

@@ -77,6 +77,10 @@ HostCallResult FakeBacking::Run(HostCallKind kind, GfnRange run,
   if (run.size() > limits::kMaxHostCallFrames) {
     host_.AddViolation(kind, run, run.start, "the run is too long");
   }
+  if (!IsAligned(run.start.value(), host_page_level()) ||
+      !IsAligned(run.end.value(), host_page_level())) {
+    host_.AddViolation(kind, run, run.start, "the run cuts a host page");
+  }
   for (Gfn gfn = run.start; gfn < run.end; gfn += 1) {
     if (FrameAt(gfn).busy.exchange(true)) {
       host_.AddViolation(kind, run, gfn, "two host calls at the same time");
@@ -154,8 +158,11 @@ GfnRange FakeBacking::ReadyAround(Gfn gfn, GfnRange window) {
 
 void FakeBacking::NoteWritten(Gfn gfn) {
   if (!tracks_writes()) return;
+  const GfnRange page = HostPageOf(*this, gfn);
   MutexLock lock(written_mutex_);
-  written_.insert(gfn.value());
+  for (Gfn one = page.start; one < page.end; one += 1) {
+    written_.insert(one.value());
+  }
 }
 
 std::vector<Gfn> FakeBacking::TakeWritten() {

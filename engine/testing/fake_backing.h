@@ -4,13 +4,15 @@
 // It checks the one rule: a host call is made by the owner of FROZEN entries
 // that cover its run, no two host calls are at one frame at the same time, a
 // run lies inside its memslot and is no longer than a host call may be. What
-// breaks it is kept in violations().
+// breaks it is kept in violations(). Host pages may be of 2M: then a run is
+// made of whole ones.
 //
 // Thread safety: all methods, from any thread, where they do not say otherwise.
 
 #ifndef ENGINE_TESTING_FAKE_BACKING_H_
 #define ENGINE_TESTING_FAKE_BACKING_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -85,6 +87,7 @@ struct FakeSlotOptions {
   GfnRange range;
   bool writable = true;
   PageLevel max_fault_level = PageLevel::k4K;
+  PageLevel host_page_level = PageLevel::k4K;
   int fault_around = 1;
 };
 
@@ -98,7 +101,10 @@ class FakeBacking final : public Backing {
   bool writable() const override { return options_.writable; }
   bool tracks_writes() const override { return tracks_writes_.load(); }
   PageLevel max_fault_level() const override {
-    return options_.max_fault_level;
+    return std::max(options_.max_fault_level, options_.host_page_level);
+  }
+  PageLevel host_page_level() const override {
+    return options_.host_page_level;
   }
   absl::Status LoadContent(GfnRange run) override;
   HostCallResult Map(GfnRange run, HostProtection protection) override;

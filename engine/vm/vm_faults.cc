@@ -112,7 +112,7 @@ void VmImpl::ServeFault(GuestFault fault) {
   switch (outcome.result) {
     case FaultResult::kFixed:
     case FaultResult::kWriteProtected:
-      ReleaseGranted({event.gfn, event.gfn + 1});
+      ReleaseGranted(HostPageOf(memslot, event.gfn));
       break;
     case FaultResult::kSpurious:
     case FaultResult::kRetry:
@@ -176,7 +176,7 @@ VcpuHost::AccessAnswer VmImpl::MakeAccess(const GuestExit& exit) {
               .reason = ReasonToWait(outcome, *memslot, gfn, exit.is_write)};
     case FaultResult::kFixed:
     case FaultResult::kWriteProtected:
-      ReleaseGranted({gfn, gfn + 1});
+      ReleaseGranted(HostPageOf(*memslot, gfn));
       break;
     case FaultResult::kSpurious:
       break;
@@ -272,11 +272,12 @@ absl::Status VmImpl::ResolveAccess(int64_t access_id, Verdict verdict) {
 // it, whatever the fault policy. A write that the dirty log is to notice is
 // left to the fault that makes it.
 absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
-  const GfnRange frame = {access.gfn, access.gfn + 1};
   const bool write = access.access.write;
   const Access needed = {.read = true, .write = write};
   const std::shared_ptr<Memslot> memslot = memslots_.Find(access.gfn);
   if (memslot == nullptr) return absl::OkStatus();  // looks again
+  // What is granted is a page of the host.
+  const GfnRange page = HostPageOf(*memslot, access.gfn);
   if (write && !memslot->writable()) {
     return MakeError(
         ErrorReason::kOperationConflict,
@@ -288,8 +289,8 @@ absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
   if (memslot->TryPin(PinMode::kUnmap)) {
     // First, because it fails most easily, and then nothing has changed.
     const BackingPin pin(memslot.get(), /*for_map=*/false);
-    if (memslot->range().Contains(frame)) {
-      if (absl::Status s = memslot->LoadContent(frame); !s.ok()) return s;
+    if (memslot->range().Contains(page)) {
+      if (absl::Status s = memslot->LoadContent(page); !s.ok()) return s;
     }
   }
   const Access limit = mmu_->LimitOf(access.gfn);
@@ -298,20 +299,19 @@ absl::Status VmImpl::GrantAccess(const WaitingAccess& access) {
       .read = true,
       .write = limit.write || write || !memslot->write_protects()};
   const auto never_stop = [] { return false; };
-  const MmuProgress progress = mmu_->ProtectRange(frame, lifted, never_stop);
+  const MmuProgress progress = mmu_->ProtectRange(page, lifted, never_stop);
   if (!progress.status.ok()) return progress.status;
   const absl::Status status = MapGranted(*memslot, access);
   if (!status.ok() && mmu_->LimitOf(access.gfn) == lifted) {
-    // Should that fail too, the frame has a limit more generous than before,
+    // Should that fail too, the page has a limit more generous than before,
     // and nothing else.
-    (void)mmu_->ProtectRange(frame, limit, never_stop);
+    (void)mmu_->ProtectRange(page, limit, never_stop);
   }
   return status;
 }
 
 absl::Status VmImpl::MapGranted(const Memslot& memslot,
                                 const WaitingAccess& access) {
-  const GfnRange frame = {access.gfn, access.gfn + 1};
   const bool write = access.access.write && !memslot.tracks_writes();
   while (true) {
     const FaultOutcome outcome =
@@ -320,7 +320,7 @@ absl::Status VmImpl::MapGranted(const Memslot& memslot,
       case FaultResult::kFixed:
       case FaultResult::kSpurious:
       case FaultResult::kWriteProtected:
-        ReleaseGranted(frame);
+        ReleaseGranted(HostPageOf(memslot, access.gfn));
         return absl::OkStatus();
       case FaultResult::kUnbacked:
         return absl::OkStatus();

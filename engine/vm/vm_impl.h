@@ -204,6 +204,9 @@ class VmImpl final : public Vm, private VcpuHost {
                              const MemslotRecord& record) const;
   absl::Status InsertMemslot(const std::string& id, MemslotRecord record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
+  // Before the memslot comes to `range`, where no other one is.
+  void MakeRoom(const Memslot& memslot, GfnRange range)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lifecycle_mutex_);
   // Gives back a range of backing frames that no table names: it was never
   // used, or its entries were zapped in every root.
   void FreePfns(Pfn start);

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
+#include "engine/mmu/host_pages.h"
 #include "engine/vm/vm_impl.h"
 
 namespace tdp {
@@ -104,6 +105,7 @@ absl::StatusOr<DiscardResult> VmImpl::DiscardRange(GfnRange range,
       !s.ok()) {
     return s;
   }
+  if (absl::Status s = CheckHostPages(memslots_, range); !s.ok()) return s;
   const BudgetCheck stop(budget);
   DiscardResult result{.next_gfn = range.start};
   while (result.next_gfn < range.end) {
@@ -128,6 +130,8 @@ absl::Status VmImpl::DiscardPiece(GfnRange piece, DiscardResult& result) {
   }
   auto& memslot = static_cast<Memslot&>(*found.pin);
   piece = piece.Intersect(memslot.range());
+  // Again: it may be another memslot by now.
+  if (absl::Status s = CheckHostPages(memslot, piece); !s.ok()) return s;
   const MmuProgress zapped = mmu_->ZapRange(piece, [] { return false; });
   if (!zapped.status.ok()) return zapped.status;
   uint64_t done_frames = 0;

@@ -14,6 +14,25 @@ namespace {
 
 bool NeverStop() { return false; }
 
+PageLevel HostPageLevelOf(const MemslotConfig& config) {
+  return static_cast<PageLevel>(config.host_page_level);
+}
+
+absl::Status CheckHostPageMultiples(const MemslotConfig& config) {
+  const PageLevel level = HostPageLevelOf(config);
+  const auto frames = static_cast<uint64_t>(config.frame_count);
+  const std::string rule =
+      absl::StrCat("a multiple of ", FramesPerEntry(level),
+                   ", because the host pages of the memslot are of 2M");
+  if (!IsAligned(config.base_gfn.value(), level)) {
+    return FieldError("memslot.base_gfn", Hex(config.base_gfn.value()), rule);
+  }
+  if (!IsAligned(frames, level)) {
+    return FieldError("memslot.frame_count", absl::StrCat(frames), rule);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status VmImpl::CheckFrames(Gfn base, int64_t frame_count) const {
@@ -39,9 +58,14 @@ absl::Status VmImpl::CheckMemslotConfig(MemslotConfig& config) const {
     return s;
   }
   if (config.host_page_level == 0) config.host_page_level = 1;
-  if (config.host_page_level != 1) {
-    return NotImplementedError("Memslot.host_page_level above 4K");
+  if (absl::Status s =
+          CheckLevel("memslot.host_page_level", config.host_page_level, 1, 2,
+                     "PAGE_LEVEL_4K (the default) or "
+                     "PAGE_LEVEL_2M");
+      !s.ok()) {
+    return s;
   }
+  if (absl::Status s = CheckHostPageMultiples(config); !s.ok()) return s;
   if (config.map_around_frame_count < 0 ||
       config.map_around_frame_count > limits::kMaxMapAroundFrames) {
     return FieldError("memslot.map_around_frame_count",
@@ -139,6 +163,7 @@ absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
        .range = range,
        .base_pfn = *pfn,
        .read_only = config.read_only,
+       .host_page_level = HostPageLevelOf(config),
        .source = std::move(source),
        .notes_writes = NotesWrites(config),
        .userfaultfd = {.origin = kvm_vm_ != nullptr
@@ -174,6 +199,7 @@ absl::Status VmImpl::InsertMemslot(const std::string& id,
                                    MemslotRecord record) {
   const std::shared_ptr<Memslot> memslot = record.memslot;
   if (absl::Status s = pager_->Add(memslot); !s.ok()) return s;
+  MakeRoom(*memslot, memslot->range());
   if (absl::Status s = memslots_.Add(memslot); !s.ok()) {
     pager_->Remove(*memslot);
     return s;
@@ -190,6 +216,12 @@ absl::Status VmImpl::InsertMemslot(const std::string& id,
   MutexLock lock(state_mutex_);
   records_.emplace(id, std::move(record));
   return absl::OkStatus();
+}
+
+// Tables of 4K entries may be left from another memslot in `range`.
+void VmImpl::MakeRoom(const Memslot& memslot, GfnRange range) {
+  if (memslot.host_page_level() == PageLevel::k4K) return;
+  mmu_->UnlinkLeafTables(range);
 }
 
 absl::StatusOr<MemslotInfo> VmImpl::GetMemslot(absl::string_view id) const {
@@ -323,6 +355,7 @@ absl::Status VmImpl::MoveMemslot(MemslotRecord& record, Gfn base) {
     FreePfns(*pfn);
     return s;
   }
+  MakeRoom(memslot, {base, base + memslot.range().size()});
   if (absl::Status s = memslots_.Move(record.memslot, base, *pfn); !s.ok()) {
     FreePfns(*pfn);
     const absl::Status back = SetKvmMemslot(record, old_base);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
+#include "engine/mmu/host_pages.h"
 #include "engine/vm/vm_impl.h"
 
 namespace tdp {
@@ -127,6 +128,7 @@ absl::StatusOr<AgeResult> VmImpl::AgeRange(GfnRange range,
                                            const WorkBudget& budget) {
   if (absl::Status s = CheckUsable("be aged"); !s.ok()) return s;
   if (absl::Status s = CheckRange(range); !s.ok()) return s;
+  if (absl::Status s = CheckHostPages(memslots_, range); !s.ok()) return s;
   AgeResult result;
   if (options.bitmap) {
     if (range.size() > static_cast<uint64_t>(limits::kMaxAgeBitmapFrames)) {
@@ -216,7 +218,6 @@ absl::Status VmImpl::CheckBatch(absl::Span<const BatchOperation> operations,
       case BatchOperation::Kind::kMap:
         step.kind = MmuOperation::Kind::kMap;
         step.write = operation.write;
-        // An upper bound, which the 4K mappings that a batch installs meet.
         if (absl::Status s = CheckLevel(absl::StrCat(field, ".max_level"),
                                         operation.level, 0, 2,
                                         "PAGE_LEVEL_4K, PAGE_LEVEL_2M or "
@@ -224,6 +225,8 @@ absl::Status VmImpl::CheckBatch(absl::Span<const BatchOperation> operations,
             !s.ok()) {
           return s;
         }
+        // A batch installs mappings as small as they can be.
+        step.max_level = operation.level == 1 ? PageLevel::k4K : PageLevel::k2M;
         break;
     }
     const bool protects =

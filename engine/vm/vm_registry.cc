@@ -12,6 +12,7 @@
 #include "engine/kvm/kvm.h"
 #include "engine/kvm/kvm_system_calls.h"
 #include "engine/kvm/vcpu_kicker.h"
+#include "engine/memory/huge_pages.h"
 #include "engine/memory/userfaultfd_support.h"
 #include "engine/sync/mutex.h"
 #include "engine/vm/guarded_touch.h"
@@ -110,6 +111,8 @@ absl::Status VmRegistryImpl::Init() {
     capabilities_.push_back({feature.name, feature.available, feature.hint});
   }
   if (!support.Complete()) return UserfaultfdMissingError(support);
+  const HugePageSupport huge_pages = ProbeHugePages();
+  capabilities_.push_back({"hugetlb", huge_pages.available, huge_pages.hint});
   const bool membarrier = RcuDomain::UsesMembarrier();
   capabilities_.push_back(
       {"membarrier", membarrier,
