@@ -228,10 +228,10 @@ TEST_F(KvmTest, TheDirtyLogIsTakenOnceAndOnlyWhereItIsOn) {
                      .size = 70 * kPageSize,
                      .hva = Hva(0x100000)};
   ASSERT_TRUE((*vm)->SetMemslot(slot).ok());
-  std::array<uint64_t, 2> words;
-  EXPECT_THAT(
-      std::string((*vm)->TakeDirtyLog(3, absl::MakeSpan(words)).message()),
-      HasSubstr("memslot 3"));
+  std::array<uint64_t, 2> words = {1, 1};
+  fake_->WriteFrame(3, 1);
+  ASSERT_TRUE((*vm)->TakeDirtyLog(3, absl::MakeSpan(words)).ok());
+  EXPECT_EQ(words, (std::array<uint64_t, 2>{0, 0}));
   slot.log_dirty_pages = true;
   ASSERT_TRUE((*vm)->SetMemslot(slot).ok());
   fake_->WriteFrame(3, 1);

@@ -53,7 +53,8 @@ class KvmVm {
 
   // Puts into `words` which frames of the memslot were written since the last
   // call, or since logging began, lowest bit first, and begins anew. `words`
-  // has a bit for every frame. REQUIRES: the memslot logs dirty pages.
+  // has a bit for every frame. None was if the memslot does not log dirty
+  // pages, or not yet: who switches that does not wait for who takes the log.
   absl::Status TakeDirtyLog(uint32_t id, absl::Span<uint64_t> words);
 
   // KVM never forgets a vCPU: an index can be created once in a VM.

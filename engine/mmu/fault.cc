@@ -16,7 +16,8 @@ FaultOutcome TdpMmu::HandleFault(const PageFault& fault) {
   return outcome;
 }
 
-FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
+FaultOutcome TdpMmu::ServeFault(const PageFault& asked) {
+  PageFault fault = asked;
   const ChangeSequence::Snapshot sequence =
       fault.sequence.value_or(sequence_.Read(fault.gfn));
   PinResult found = backings_.Pin(fault.gfn, PinMode::kMap);
@@ -25,6 +26,8 @@ FaultOutcome TdpMmu::ServeFault(const PageFault& fault) {
             absl::OkStatus()};
   }
   Backing& backing = *found.pin;
+  // What the host cannot map read-only is granted whole.
+  if (!backing.write_protects()) fault.write = true;
   const auto look_again = [&] {
     CountFault(FaultResult::kRetry);
     backing.Wake({fault.gfn, fault.gfn + 1});

@@ -92,6 +92,9 @@ TdpMmu::LeafStep TdpMmu::FreezeLeafRun(const TdpRoot& root, GfnRange range,
       // A memslot goes away only after its entries: this one is gone as well.
       if (!pin) return LeafStep::kRetry;
     }
+    // Who asked has made sure that writes can be held back here. So the memslot
+    // came, or moved here, since, and has nothing to do with it.
+    if (change.step == HostStep::kReadOnly && !pin->write_protects()) continue;
     if (!run.TryExtend(it.entry(), it.gfn(), level, spte, change.target)) {
       return LeafStep::kRetry;
     }

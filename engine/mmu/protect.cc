@@ -173,6 +173,11 @@ MmuProgress TdpMmu::ProtectRange(GfnRange range, Access limit, StopCheck stop) {
                                        : GfnNotBackedError(progress.next_gfn);
       return progress;
     }
+    if (limit.read && !limit.write && !found.pin->write_protects()) {
+      // It was not here when the caller made sure that writes can be held back.
+      progress.status = ChangingError(progress.next_gfn);
+      return progress;
+    }
     const GfnRange piece =
         GfnRange{progress.next_gfn,
                  std::min(range.end, progress.next_gfn + kLimitPieceFrames)}

@@ -372,7 +372,7 @@ class TdpMmu {
                         PageTableCache& cache, int64_t* mapped_frames);
 
   // fault.cc
-  FaultOutcome ServeFault(const PageFault& fault);
+  FaultOutcome ServeFault(const PageFault& asked);
   std::optional<FaultResult> TryInstallFrame(const PageFault& fault,
                                              Backing& backing,
                                              ChangeSequence::Snapshot sequence);

@@ -1,5 +1,6 @@
 #include <cerrno>
 #include <thread>
+#include <vector>
 
 #include "engine/base/errors.h"
 #include "engine/testing/mmu_fixture.h"
@@ -41,6 +42,34 @@ TEST_F(ProtectRangeTest, ReadOnlyTakesWritesFromMappedFramesForGood) {
   EXPECT_EQ(Fault(8, true), FaultResult::kForbidden);
   EXPECT_EQ(Fault(8, false), FaultResult::kSpurious);
   EXPECT_EQ(Protect(8, 16, kRead).changed_entries, 0) << "idempotent";
+}
+
+// The caller looks first; a memslot may come in between.
+TEST_F(ProtectRangeTest, WhatCannotBeMappedReadOnlyNeverIs) {
+  FakeBacking& slot =
+      AddSlot({.range = Frames(0, 64), .write_protects = false});
+  Start();
+  ASSERT_TRUE(MapWritable(0, 64).status.ok());
+  const absl::Status changing = Protect(8, 16, kRead).status;
+  ASSERT_TRUE(DetailOf(changing).has_value());
+  EXPECT_EQ(DetailOf(changing)->reason, ErrorReason::kOperationConflict);
+  EXPECT_EQ(WriteProtect(0, 64).changed_entries, 0);
+  for (const MmuOperation::Kind kind :
+       {MmuOperation::Kind::kProtect, MmuOperation::Kind::kWriteProtect}) {
+    const std::vector<MmuOperation> batch = {
+        {.kind = kind, .range = Frames(8, 16), .access = kRead}};
+    EXPECT_EQ(DetailOf(mmu().ApplyBatch(batch).status)->reason,
+              ErrorReason::kOperationConflict);
+  }
+  EXPECT_TRUE(slot.Grants(Gfn(8), true));
+  EXPECT_TRUE(Entry(8).IsWritable());
+  // No access and all of it can be had. A read is granted whole.
+  ASSERT_TRUE(Protect(8, 16, kNone).status.ok());
+  EXPECT_FALSE(slot.Grants(Gfn(8), false));
+  ASSERT_TRUE(Protect(8, 16, kReadWrite).status.ok());
+  EXPECT_EQ(Fault(8, false), FaultResult::kFixed);
+  EXPECT_TRUE(slot.Grants(Gfn(8), true));
+  EXPECT_TRUE(Entry(8).IsWritable());
 }
 
 TEST_F(ProtectRangeTest, ALimitHoldsForFramesThatAreMappedLater) {

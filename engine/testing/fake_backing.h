@@ -89,6 +89,7 @@ struct FakeSlotOptions {
   PageLevel max_fault_level = PageLevel::k4K;
   PageLevel host_page_level = PageLevel::k4K;
   int fault_around = 1;
+  bool write_protects = true;
 };
 
 class FakeBacking final : public Backing {
@@ -99,6 +100,7 @@ class FakeBacking final : public Backing {
   GfnRange range() const override { return options_.range; }
   Pfn base_pfn() const override { return base_pfn_; }
   bool writable() const override { return options_.writable; }
+  bool write_protects() const override { return options_.write_protects; }
   bool tracks_writes() const override { return tracks_writes_.load(); }
   PageLevel max_fault_level() const override {
     return std::max(options_.max_fault_level, options_.host_page_level);

@@ -44,6 +44,9 @@ class TdpMmuTest : public ::testing::Test {
   FakeBacking& AddSlot(uint64_t start, uint64_t frames,
                        PageLevel max_fault_level = PageLevel::k4K,
                        bool writable = true);
+  FakeBacking& AddSlot(const FakeSlotOptions& options) {
+    return backings_.Add(options);
+  }
 
   TdpMmu& mmu() { return *mmu_; }
   FakeHost& host() { return backings_.host(); }

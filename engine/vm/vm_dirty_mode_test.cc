@@ -73,5 +73,19 @@ TEST_F(DirtyModeTest, AMapWithoutWriteGrantsWhatTheWindowGrants) {
   ExpectCleanAudit(vm, WholeRange(vm));
 }
 
+TEST_F(DirtyModeTest, AReadAfterALimitGrantsWhatTheWindowGrants) {
+  Vm& vm = CreateVm(HypervisorKind::kSoftware, 1);
+  AddMemslot(vm, "ram", 0, 16,
+             {.dirty_log_enabled = true, .dirty_mode = DirtyMode::kHarvest});
+  const GfnRange all = WholeRange(vm);
+  MapAll(vm, all, /*write=*/true);
+  ASSERT_OK(vm.ProtectRange(all, {}, {}).status());
+  ASSERT_OK(vm.ProtectRange(all, {.read = true, .write = true}, {}).status());
+  ASSERT_OK(vm.LoadGuest(0, TouchGuestConfig{.range = all}));
+  RunToEnd(vm);
+  EXPECT_TRUE(vm.WalkGfn(Gfn(3))->back().access.write);
+  ExpectCleanAudit(vm, all);
+}
+
 }  // namespace
 }  // namespace tdp
