@@ -158,14 +158,14 @@ void VmHugePageCopyTest::CopyWhileAllChanges(DirtyMode mode) {
     for (uint64_t i = 0; !done; ++i) {
       const uint64_t page = i % 3;
       const GfnRange some = Frames(page * kPage, (page + 1) * kPage);
-      EXPECT_OK(vm.ZapRange(some, {}).status());
-      EXPECT_OK(vm.MapRange(all, 0, true, {}).status());
-      EXPECT_OK(vm.AgeRange(all, {}, {}).status());
+      EXPECT_OK(vm.ZapRange(some, Unhurried()).status());
+      EXPECT_OK(vm.MapRange(all, 0, true, Unhurried()).status());
+      EXPECT_OK(vm.AgeRange(all, {}, Unhurried()).status());
       // A window that notes writes holds none back.
       if (mode == DirtyMode::kWriteProtect) {
-        EXPECT_OK(vm.WriteProtectRange(some, 0, {}).status());
+        EXPECT_OK(vm.WriteProtectRange(some, 0, Unhurried()).status());
       }
-      EXPECT_OK(vm.CollapseHugePages(all, 3, {}).status());
+      EXPECT_OK(vm.CollapseHugePages(all, 3, Unhurried()).status());
       if (i % 16 == 0) EXPECT_OK(vm.ZapAll(/*wait=*/false).status());
     }
   });
@@ -198,17 +198,18 @@ TEST_P(VmHugePageGuestTest, AGuestKeepsItsBytesWhileItsPagesComeAndGo) {
     for (uint64_t i = 0; !done; ++i) {
       const uint64_t page = i % 4;
       EXPECT_OK(
-          vm.ZapRange(Frames(page * kPage, (page + 1) * kPage), {}).status());
+          vm.ZapRange(Frames(page * kPage, (page + 1) * kPage), Unhurried())
+              .status());
       if (i % 8 == 0) EXPECT_OK(vm.ZapAll(/*wait=*/i % 16 == 0).status());
     }
   });
   std::atomic<int> batches{0};
   std::thread limiter([&] {
     while (!done) {
-      EXPECT_OK(vm.ProtectRange(all, {.read = true}, {}).status());
-      EXPECT_OK(
-          vm.ProtectRange(all, {.read = true, .write = true}, {}).status());
-      EXPECT_OK(vm.MapRange(all, 0, true, {}).status());
+      EXPECT_OK(vm.ProtectRange(all, {.read = true}, Unhurried()).status());
+      EXPECT_OK(vm.ProtectRange(all, {.read = true, .write = true}, Unhurried())
+                    .status());
+      EXPECT_OK(vm.MapRange(all, 0, true, Unhurried()).status());
       const absl::Status batch =
           vm.ApplyBatch({{.kind = BatchOperation::Kind::kZap,
                           .range = Frames(0, kPage)},
@@ -252,8 +253,10 @@ TEST_P(VmHugePageGuestTest, AVerdictOnAFrameGrantsItsPage) {
     while (access.access_id == seen) access = AwaitWaiting(vm, 0);
     EXPECT_EQ(access.gfn, Gfn(gfn));
     EXPECT_EQ(access.cause, WaitCause::kFaultPolicy);
-    EXPECT_EQ(ReasonOf(vm.MapRange(Frames(gfn, gfn + 1), 0, true, {}).status()),
-              ErrorReason::kGranuleUnsupported);
+    EXPECT_EQ(
+        ReasonOf(
+            vm.MapRange(Frames(gfn, gfn + 1), 0, true, Unhurried()).status()),
+        ErrorReason::kGranuleUnsupported);
     ASSERT_OK(vm.ResolveAccess(access.access_id, Verdict::kGrant));
     seen = access.access_id;
   }
@@ -264,7 +267,8 @@ TEST_P(VmHugePageGuestTest, AVerdictOnAFrameGrantsItsPage) {
 
 TEST_P(VmHugePageGuestTest, AGrantLiftsTheLimitOfItsPageAlone) {
   Vm& vm = VmWithPages(3);
-  ASSERT_OK(vm.ProtectRange(WholeRange(vm), {.read = true}, {}).status());
+  ASSERT_OK(
+      vm.ProtectRange(WholeRange(vm), {.read = true}, Unhurried()).status());
   Load(vm, Frames(kPage - 1, kPage + 1), /*write=*/true);
   ASSERT_OK(vm.Start().status());
   const WaitingAccess first = AwaitWaiting(vm, 0);
@@ -276,7 +280,7 @@ TEST_P(VmHugePageGuestTest, AGrantLiftsTheLimitOfItsPageAlone) {
   EXPECT_EQ(second.gfn, Gfn(kPage));
   // A client that lifts the limit lets it on as well.
   ASSERT_OK(vm.ProtectRange(Frames(kPage, 2 * kPage),
-                            {.read = true, .write = true}, {})
+                            {.read = true, .write = true}, Unhurried())
                 .status());
   AwaitState(vm, VmState::kStopped);
   ExpectBytes(vm, (kPage - 1) * kPageSize, 2, '\x01');
@@ -286,7 +290,7 @@ TEST_P(VmHugePageGuestTest, AGrantLiftsTheLimitOfItsPageAlone) {
 TEST_P(VmHugePageGuestTest, ADiscardedPageIsFreeAndComesBackAsZero) {
   Vm& vm = VmWithPages(4);
   Touch(vm, WholeRange(vm), /*write=*/true);
-  const auto result = vm.DiscardRange(Frames(kPage, 3 * kPage), {});
+  const auto result = vm.DiscardRange(Frames(kPage, 3 * kPage), Unhurried());
   ASSERT_OK(result.status());
   EXPECT_EQ(result->freed_bytes, 2 * kPageBytes);
   EXPECT_EQ(pool.Free(), kPoolPages - 2);
@@ -303,10 +307,11 @@ TEST_P(VmHugePageGuestTest, ADiscardedPageIsFreeAndComesBackAsZero) {
 
 TEST_P(VmHugePageGuestTest, WithoutAFreePageTheAccessWaitsAndTheGuestLives) {
   Vm& vm = VmWithPages(2);
-  ASSERT_OK(vm.DiscardRange(Frames(kPage, 2 * kPage), {}).status());
+  ASSERT_OK(vm.DiscardRange(Frames(kPage, 2 * kPage), Unhurried()).status());
   ASSERT_TRUE(pool.Hold(pool.Free()));
   EXPECT_EQ(
-      ReasonOf(vm.MapRange(Frames(kPage, 2 * kPage), 0, true, {}).status()),
+      ReasonOf(
+          vm.MapRange(Frames(kPage, 2 * kPage), 0, true, Unhurried()).status()),
       ErrorReason::kHostMemoryExhausted);
   Load(vm, WholeRange(vm), /*write=*/true);
   ASSERT_OK(vm.Start().status());

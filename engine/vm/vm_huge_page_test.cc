@@ -109,12 +109,12 @@ TEST_P(VmHugePageTest, WhatCutsAPageIsRefusedAndChangesNothing) {
        {Frames(8, kPage + 1), Frames(kPage + 1, 2 * kPage),
         Frames(kPage + 3, kPage + 4), Frames(kPage, 3 * kPage - 1)}) {
     const std::vector<absl::Status> refused = {
-        vm.MapRange(range, 0, true, {}).status(),
-        vm.ZapRange(range, {}).status(),
-        vm.ProtectRange(range, {.read = true}, {}).status(),
-        vm.WriteProtectRange(range, 0, {}).status(),
-        vm.AgeRange(range, {}, {}).status(),
-        vm.DiscardRange(range, {}).status(),
+        vm.MapRange(range, 0, true, Unhurried()).status(),
+        vm.ZapRange(range, Unhurried()).status(),
+        vm.ProtectRange(range, {.read = true}, Unhurried()).status(),
+        vm.WriteProtectRange(range, 0, Unhurried()).status(),
+        vm.AgeRange(range, {}, Unhurried()).status(),
+        vm.DiscardRange(range, Unhurried()).status(),
         batch({.kind = BatchOperation::Kind::kZap, .range = range}),
         batch({.kind = BatchOperation::Kind::kProtect, .range = range}),
         batch({.kind = BatchOperation::Kind::kWriteProtect, .range = range}),
@@ -128,8 +128,8 @@ TEST_P(VmHugePageTest, WhatCutsAPageIsRefusedAndChangesNothing) {
     }
   }
   const std::vector<absl::Status> too_small = {
-      vm.MapRange(all, /*max_level=*/1, true, {}).status(),
-      vm.SplitHugePages(all, /*target_level=*/1, {}).status(),
+      vm.MapRange(all, /*max_level=*/1, true, Unhurried()).status(),
+      vm.SplitHugePages(all, /*target_level=*/1, Unhurried()).status(),
       batch({.kind = BatchOperation::Kind::kMap,
              .range = Frames(kPage, 2 * kPage),
              .level = 1}),
@@ -161,12 +161,13 @@ TEST_P(VmHugePageTest, RangesOverSeveralMemslotsDoWhatEachOfThemAllows) {
   };
   EXPECT_EQ(MapAll(vm, all, /*write=*/true), static_cast<int64_t>(all.size()));
   EXPECT_EQ(leaves(), both(kPage - 3 + 50, 3));
-  ASSERT_OK(vm.ProtectRange(all, {.read = true}, {}).status());
-  ASSERT_OK(vm.ProtectRange(all, {.read = true, .write = true}, {}).status());
-  ASSERT_OK(vm.WriteProtectRange(all, 0, {}).status());
-  ASSERT_OK(vm.SplitHugePages(all, /*target_level=*/2, {}).status());
-  ASSERT_OK(vm.CollapseHugePages(all, /*max_level=*/3, {}).status());
-  const auto aged = vm.AgeRange(all, {.bitmap = true}, {});
+  ASSERT_OK(vm.ProtectRange(all, {.read = true}, Unhurried()).status());
+  ASSERT_OK(vm.ProtectRange(all, {.read = true, .write = true}, Unhurried())
+                .status());
+  ASSERT_OK(vm.WriteProtectRange(all, 0, Unhurried()).status());
+  ASSERT_OK(vm.SplitHugePages(all, /*target_level=*/2, Unhurried()).status());
+  ASSERT_OK(vm.CollapseHugePages(all, /*max_level=*/3, Unhurried()).status());
+  const auto aged = vm.AgeRange(all, {.bitmap = true}, Unhurried());
   ASSERT_OK(aged.status());
   EXPECT_EQ(aged->young_frame_count, static_cast<int64_t>(all.size()));
   EXPECT_EQ(leaves(), both(kPage - 3 + 50, 3));
@@ -177,7 +178,7 @@ TEST_P(VmHugePageTest, RangesOverSeveralMemslotsDoWhatEachOfThemAllows) {
   ASSERT_OK(batch.status());
   EXPECT_EQ(batch->changed_spte_count,
             static_cast<int64_t>(kPage - 3 + 50 + 3));
-  const auto discarded = vm.DiscardRange(all, {});
+  const auto discarded = vm.DiscardRange(all, Unhurried());
   ASSERT_OK(discarded.status());
   EXPECT_EQ(discarded->next_gfn, all.end);
   EXPECT_EQ(discarded->freed_bytes,

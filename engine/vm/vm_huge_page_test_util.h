@@ -34,6 +34,8 @@ class VmHugePageFixture : protected WithPool, public VmOnEachHypervisorTest {
     }
   }
 
+  // Calls come to their end in one go, however slow the machine is.
+  static WorkBudget Unhurried() { return {.time = kPatience}; }
   static MemslotConfig Huge(MemslotConfig config = {}) {
     config.host_page_level = 2;
     return config;
