@@ -88,10 +88,8 @@ absl::Status KvmVm::TakeDirtyLog(uint32_t id, absl::Span<uint64_t> words) {
   log.slot = id;
   log.dirty_bitmap = words.data();
   const int result = fd_.Ioctl(KVM_GET_DIRTY_LOG, &log);
-  if (result == -ENOENT) {
-    std::fill(words.begin(), words.end(), 0);
-    return absl::OkStatus();
-  }
+  if (result < 0) std::fill(words.begin(), words.end(), 0);
+  if (result == -ENOENT) return absl::OkStatus();
   return result < 0
              ? HostCallError(
                    absl::StrCat("ioctl(KVM_GET_DIRTY_LOG) of memslot ", id),

@@ -131,7 +131,8 @@ absl::Status DirtyLog::Harvest(
     absl::FunctionRef<absl::Status(absl::Span<uint64_t>)> take) {
   MutexLock lock(harvest_mutex_);
   harvested_.resize((frame_count_ + kWordBits - 1) / kWordBits);
-  if (absl::Status s = take(absl::MakeSpan(harvested_)); !s.ok()) return s;
+  // What was taken before a failure is not taken again, so it counts.
+  const absl::Status status = take(absl::MakeSpan(harvested_));
   const uint32_t present = present_.load(std::memory_order_acquire);
   for (int place = 0; present >> place != 0; ++place) {
     if ((present >> place & 1) == 0) continue;
@@ -144,7 +145,7 @@ absl::Status DirtyLog::Harvest(
       }
     });
   }
-  return absl::OkStatus();
+  return status;
 }
 
 DirtyLog::Answer DirtyLog::Read(DirtyConsumer consumer, Gfn base, Gfn first,

@@ -87,9 +87,9 @@ class DirtyLog {
   // start.
   void Mark(uint64_t first, uint64_t end);
 
-  // Marks what take(words) has put there: a bit for each frame, lowest first,
-  // all 0 at first. One harvest at a time: who comes second finds what the
-  // first one took.
+  // Marks what take(words) has put there: a bit for each frame, lowest first.
+  // It writes every word, also if it fails. One harvest at a time: who comes
+  // second finds what the first one took.
   absl::Status Harvest(
       absl::FunctionRef<absl::Status(absl::Span<uint64_t>)> take);
 

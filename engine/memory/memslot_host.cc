@@ -106,7 +106,10 @@ HostCallResult Memslot::Unmap(GfnRange run) {
     return calls_->Madvise(HvaOf(run.start), run.size() << kPageShift,
                            MADV_DONTNEED);
   });
-  if (forgets) dirty_log_.Mark(first, first + run.size());
+  // Asked anew: a log that was switched on meanwhile has seen the run mapped.
+  if (!write_protects() && dirty_log_.on()) {
+    dirty_log_.Mark(first, first + run.size());
+  }
   return {error == 0 ? run.size() : 0, error};
 }
 

@@ -37,8 +37,10 @@ constexpr unsigned long kPagemapScan = _IOWR('f', 16, PagemapScan);
 constexpr uint64_t kProtectMatching = 1 << 0;
 constexpr uint64_t kCheckAsync = 1 << 1;
 constexpr uint64_t kWritten = 1 << 1;
-// Else pages that are not mapped would count as written.
+// Else pages that are not mapped would count as written. Those that the kernel
+// migrates at this moment are swapped.
 constexpr uint64_t kPresent = 1 << 3;
+constexpr uint64_t kSwapped = 1 << 4;
 
 constexpr size_t kRegions = 256;
 
@@ -59,7 +61,8 @@ absl::Status ScanWritten(
     scan.end = end;
     scan.vec = reinterpret_cast<uintptr_t>(regions.data());
     scan.vec_len = regions.size();
-    scan.category_mask = kWritten | kPresent;
+    scan.category_mask = kWritten;
+    scan.category_anyof_mask = kPresent | kSwapped;
     scan.return_mask = kWritten;
     const int count = ioctl(pagemap.get(), kPagemapScan, &scan);
     if (count < 0) {

@@ -168,6 +168,7 @@ bool TdpMmu::Batch::Settle(std::unique_ptr<AccessLimits::List>& limits) {
     if (!FreezePart(root, *gap.piece, gap.range, nullptr)) return false;
   }
   mmu_.limits_.Publish(std::move(limits));
+  mmu_.sequence_.BeginSweep();
   for (const Piece& piece : pieces_) mmu_.sequence_.Advance(piece.range);
   return true;
 }

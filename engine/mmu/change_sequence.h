@@ -85,9 +85,11 @@ class ChangeSequence {
 
   // The caller owns the entries of `range`, which is not larger than a block.
   void Sweep(GfnRange range) {
-    sweeps_.fetch_add(1, std::memory_order_seq_cst);
+    BeginSweep();
     Advance(range);
   }
+  // For who advances the sequence of all of them afterwards, owning them still.
+  void BeginSweep() { sweeps_.fetch_add(1, std::memory_order_seq_cst); }
   uint64_t sweeps() const { return sweeps_.load(std::memory_order_seq_cst); }
 
  private:

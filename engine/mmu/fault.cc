@@ -177,7 +177,7 @@ std::optional<FaultResult> TdpMmu::TryInstallFrame(
   const bool tracks = backing.tracks_writes();
   GfnRange want = {gfn, gfn + 1};
   // While writes are tracked, what is written is granted alone.
-  if (const int around = backing.fault_around();
+  if (const int around = fault.around ? backing.fault_around() : 1;
       around > 1 && !(tracks && fault.write)) {
     const auto frames = static_cast<uint64_t>(around);
     const Gfn start(gfn.value() - gfn.value() % frames);

@@ -41,6 +41,8 @@ struct PageFault {
   bool write = false;
   // Whether a frame that is not mapped may be: else the fault is kForbidden.
   bool may_install = true;
+  // Whether its neighbours may be mapped along, as the memslot says.
+  bool around = true;
   // TdpMmu::ReadSequence(gfn), read before the caller found that the access
   // still waits. Without it the fault reads it itself.
   std::optional<ChangeSequence::Snapshot> sequence;

@@ -128,23 +128,33 @@ absl::Status Pager::StartLoaders() {
   return absl::OkStatus();
 }
 
-void Pager::RunInLoader(std::function<void()> task) {
+void Pager::RunInLoader(const Memslot& memslot, uint64_t index,
+                        std::function<void()> task) {
   MutexLock lock(mutex_);
-  tasks_.push_back(std::move(task));
+  const Frame frame = {&memslot, index};
+  const auto [it, first] = tasks_.try_emplace(frame);
+  it->second.push_back(std::move(task));
+  if (!first) return;  // whoever loads the frame takes it up
+  frames_.push_back(frame);
   changed_.NotifyOne();
 }
 
 void Pager::RunLoader() {
+  MutexLock lock(mutex_);
   for (;;) {
-    std::function<void()> task;
-    {
-      MutexLock lock(mutex_);
-      while (!stop_ && tasks_.empty()) changed_.Wait(mutex_);
-      if (stop_) return;
-      task = std::move(tasks_.front());
-      tasks_.pop_front();
+    while (!stop_ && frames_.empty()) changed_.Wait(mutex_);
+    if (stop_) return;
+    const Frame frame = frames_.front();
+    frames_.pop_front();
+    while (!stop_ && !tasks_[frame].empty()) {
+      std::vector<std::function<void()>> tasks;
+      tasks.swap(tasks_[frame]);
+      mutex_.Unlock();
+      for (const std::function<void()>& task : tasks) task();
+      tasks.clear();
+      mutex_.Lock();
     }
-    task();
+    tasks_.erase(frame);
   }
 }
 

@@ -14,11 +14,13 @@
 #ifndef ENGINE_VM_PAGER_H_
 #define ENGINE_VM_PAGER_H_
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -47,11 +49,15 @@ class Pager {
   absl::Status Add(std::shared_ptr<Memslot> memslot);
   void Remove(const Memslot& memslot);
 
-  // Runs `task` in a loader thread. REQUIRES: a memslot that has a source was
-  // added.
-  void RunInLoader(std::function<void()> task);
+  // Runs `task`, which loads frame `index` of the memslot, in a loader thread.
+  // Those of one frame run one after the other, so that who waits for the same
+  // read holds one thread. REQUIRES: the memslot has a source and was added.
+  void RunInLoader(const Memslot& memslot, uint64_t index,
+                   std::function<void()> task);
 
  private:
+  using Frame = std::pair<const Memslot*, uint64_t>;
+
   Pager(int epoll_fd, int stop_fd, Handler handler);
   void Run();
   void RunLoader();
@@ -65,7 +71,11 @@ class Pager {
   Mutex mutex_;
   CondVar changed_;
   std::map<int, std::shared_ptr<Memslot>> memslots_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
+  // Frames with tasks that no loader has taken up, and the tasks of all frames
+  // that have some or are being loaded.
+  std::deque<Frame> frames_ ABSL_GUARDED_BY(mutex_);
+  std::map<Frame, std::vector<std::function<void()>>> tasks_
+      ABSL_GUARDED_BY(mutex_);
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   // Started with the first memslot that has a source.
   std::vector<std::thread> loaders_ ABSL_GUARDED_BY(mutex_);

@@ -56,7 +56,7 @@ TEST_F(PagerTest, AFaultIsAnsweredWhileEveryLoaderWaitsForItsDisk) {
   std::atomic<int> done{0};
   std::promise<void> all_done;
   for (int i = 0; i < kTasks; ++i) {
-    (*pager)->RunInLoader([&, answered] {
+    (*pager)->RunInLoader(*memslot, static_cast<uint64_t>(i), [&, answered] {
       answered.wait();
       if (++done == kTasks) all_done.set_value();
     });
@@ -75,10 +75,40 @@ TEST_F(PagerTest, TasksThatHaveNotBegunAreDroppedWithThePager) {
   ASSERT_TRUE((*pager)->Add(memslot).ok());
   (*pager)->Remove(*memslot);
   std::atomic<int> begun{0};
-  for (int i = 0; i < 1000; ++i) (*pager)->RunInLoader([&] { ++begun; });
+  for (uint64_t i = 0; i < 1000; ++i) {
+    (*pager)->RunInLoader(*memslot, i, [&] { ++begun; });
+  }
   pager->reset();
   EXPECT_LE(begun, 1000);
   EXPECT_EQ(memslot.use_count(), 1);
+}
+
+TEST_F(PagerTest, WhoWaitsForOneFrameHoldsOneLoader) {
+  constexpr int kTasks = 64;
+  const auto memslot = Make(/*with_source=*/true);
+  auto pager = Pager::Start(1, Answer);
+  ASSERT_TRUE(pager.ok()) << pager.status();
+  ASSERT_TRUE((*pager)->Add(memslot).ok());
+  std::promise<void> disk;
+  std::shared_future<void> answered = disk.get_future().share();
+  std::atomic<int> running{0};
+  std::atomic<int> done{0};
+  std::promise<void> all_done;
+  for (int i = 0; i < kTasks; ++i) {
+    (*pager)->RunInLoader(*memslot, 0, [&, answered] {
+      EXPECT_EQ(++running, 1);
+      answered.wait();
+      --running;
+      if (++done == kTasks) all_done.set_value();
+    });
+  }
+  std::promise<void> other;
+  (*pager)->RunInLoader(*memslot, 1, [&] { other.set_value(); });
+  other.get_future().wait();
+  EXPECT_EQ(done, 0);
+  disk.set_value();
+  all_done.get_future().wait();
+  (*pager)->Remove(*memslot);
 }
 
 TEST_F(PagerTest, AMemslotWithoutASourceNeedsNoLoader) {

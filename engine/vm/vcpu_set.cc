@@ -153,8 +153,12 @@ void VcpuSet::KickAll() {
   // The thread clears the kick before it reads the reason. So none is missed.
   MutexLock lock(mutex_);
   for (Vcpu& vcpu : vcpus_) {
-    const bool ejected = vcpu.inside && vcpu.faulting_in != nullptr &&
-                         RefuseFor(vcpu, *vcpu.faulting_in, vcpu.faulting_gfn);
+    bool ejected = false;
+    if (vcpu.inside) {
+      for (const auto& [memslot, gfn] : vcpu.faults) {
+        ejected |= RefuseFor(vcpu, *memslot, gfn);
+      }
+    }
     if (!ejected) vcpu.runner->Kick();
   }
 }
@@ -197,7 +201,7 @@ void VcpuSet::RunThread(int index) {
   {
     MutexLock lock(mutex_);
     FinishEjection(vcpu);
-    vcpu.faulting_in = nullptr;
+    vcpu.faults.clear();
     if (!vcpu.exited) vcpu.exit_reason = "STOPPED";
     vcpu.exited = true;
     vcpu.running = false;
@@ -218,7 +222,7 @@ bool VcpuSet::PassGate(Vcpu& vcpu) {
   // Nobody refuses a page for a vCPU that is outside, so a memslot that
   // changes while all are outside has no page refused.
   FinishEjection(vcpu);
-  vcpu.faulting_in = nullptr;
+  vcpu.faults.clear();
   vcpu.inside = false;
   changed_.NotifyAll();
   while (!stop_ && (WantedOutside() || vcpu.waiting.has_value())) {
@@ -339,29 +343,35 @@ bool VcpuSet::BeginFault(Memslot& memslot, const FaultEvent& event) {
     return false;
   }
   if (WantedOutside() && RefuseFor(*vcpu, memslot, event.gfn)) return false;
-  vcpu->faulting_in = &memslot;
-  vcpu->faulting_gfn = event.gfn;
+  vcpu->faults.emplace_back(&memslot, event.gfn);
   return true;
 }
 
 bool VcpuSet::StillFaults(Memslot& memslot, const FaultEvent& event) {
   MutexLock lock(mutex_);
   int index = 0;
-  const Vcpu* vcpu = FindInside(event.thread, &index);
-  if (vcpu != nullptr && vcpu->faulting_in == &memslot &&
-      vcpu->faulting_gfn == event.gfn) {
+  Vcpu* vcpu = FindInside(event.thread, &index);
+  if (vcpu != nullptr &&
+      FindFault(*vcpu, memslot, event.gfn) != vcpu->faults.end()) {
     return true;
   }
   memslot.Wake({event.gfn, event.gfn + 1});
   return false;
 }
 
-void VcpuSet::EndFault(const FaultEvent& event) {
+void VcpuSet::EndFault(Memslot& memslot, const FaultEvent& event) {
   MutexLock lock(mutex_);
   int index = 0;
-  if (Vcpu* vcpu = FindInside(event.thread, &index); vcpu != nullptr) {
-    vcpu->faulting_in = nullptr;
-  }
+  Vcpu* vcpu = FindInside(event.thread, &index);
+  if (vcpu == nullptr) return;
+  const auto found = FindFault(*vcpu, memslot, event.gfn);
+  if (found != vcpu->faults.end()) vcpu->faults.erase(found);
+}
+
+std::vector<std::pair<Memslot*, Gfn>>::iterator VcpuSet::FindFault(
+    Vcpu& vcpu, Memslot& memslot, Gfn gfn) {
+  return std::find(vcpu.faults.begin(), vcpu.faults.end(),
+                   std::pair(&memslot, gfn));
 }
 
 void VcpuSet::Eject(Memslot& memslot, const FaultEvent& event,

@@ -107,7 +107,7 @@ class VcpuSet {
   // Whether the vCPU still sleeps in a fault that was begun. If not, it is
   // woken for the case that it sleeps in a later one there.
   bool StillFaults(Memslot& memslot, const FaultEvent& event);
-  void EndFault(const FaultEvent& event);
+  void EndFault(Memslot& memslot, const FaultEvent& event);
   // Takes the vCPU of `event` out of the guest, its access undone. With a
   // `reason` it waits outside until the access is granted or released; without
   // one it looks again. For pagers.
@@ -144,9 +144,9 @@ class VcpuSet {
     // one where it was past a fault before the refusal for it. The memslots
     // stay: they change only while all vCPUs are outside.
     std::vector<std::pair<Memslot*, Gfn>> refused;
-    // The frame that a pager serves for this vCPU now.
-    Memslot* faulting_in = nullptr;
-    Gfn faulting_gfn;
+    // The frames that are served for this vCPU now. More than one while an
+    // event that is stale by now is looked at.
+    std::vector<std::pair<Memslot*, Gfn>> faults;
   };
 
   // Starts a thread for each vCPU that was booted, or some of them on an error.
@@ -179,6 +179,8 @@ class VcpuSet {
                     const WaitReason& reason) ABSL_LOCKS_EXCLUDED(mutex_);
   Vcpu* FindInside(pid_t thread_id, int* index)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static std::vector<std::pair<Memslot*, Gfn>>::iterator FindFault(
+      Vcpu& vcpu, Memslot& memslot, Gfn gfn);
   bool AnyRunning() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   VcpuHost& host_;

@@ -20,6 +20,12 @@ constexpr int64_t kUnbackedEventsPerSecond = 64;
 // may be idle.
 constexpr size_t kEventsPerRead = 4;
 
+// What one fault can map.
+GfnRange BlockOf(Gfn gfn) {
+  const Gfn block = AlignDown(gfn, PageLevel::k2M);
+  return {block, block + FramesPerEntry(PageLevel::k2M)};
+}
+
 FaultKind KindOf(const FaultOutcome& outcome) {
   switch (outcome.result) {
     case FaultResult::kFixed:
@@ -96,10 +102,16 @@ void VmImpl::ServeFault(GuestFault fault) {
   const bool waits = fault.loaded ? vcpus_->StillFaults(memslot, event)
                                   : vcpus_->BeginFault(memslot, event);
   if (!waits) return;
-  if (!fault.loaded && !memslot.LoadsQuickly(event.gfn)) {
+  // What waits for a client, or is forbidden, needs no content yet.
+  const bool loads =
+      !memslot.faults_wait() &&
+      Allows(mmu_->LimitOf(event.gfn), {.read = true, .write = event.write}) &&
+      (!event.write || memslot.writable());
+  if (!fault.loaded && loads && !memslot.LoadsQuickly(event.gfn)) {
     // The vCPU stays known as faulting: whoever wants it outside ejects it, and
     // then a loader finds it gone.
-    pager_->RunInLoader([this, fault] { LoadAndServe(fault); });
+    pager_->RunInLoader(memslot, event.index,
+                        [this, fault] { LoadAndServe(fault); });
     return;
   }
   const FaultOutcome outcome =
@@ -108,11 +120,11 @@ void VmImpl::ServeFault(GuestFault fault) {
                          .may_install = !memslot.faults_wait(),
                          .sequence = sequence,
                          .sweeps = fault.sweeps});
-  vcpus_->EndFault(event);
+  vcpus_->EndFault(memslot, event);
   switch (outcome.result) {
     case FaultResult::kFixed:
     case FaultResult::kWriteProtected:
-      ReleaseGranted(HostPageOf(memslot, event.gfn));
+      ReleaseGranted(BlockOf(event.gfn));
       break;
     case FaultResult::kSpurious:
     case FaultResult::kRetry:
@@ -141,6 +153,7 @@ void VmImpl::LoadAndServe(GuestFault fault) {
     if (!memslot.TryPin(PinMode::kUnmap)) return;
     const BackingPin pin(&memslot, /*for_map=*/false);
     const Gfn gfn = memslot.range().start + fault.event.index;
+    if (!vcpus_->StillFaults(memslot, fault.event)) return;
     // A failure is seen, and told of, when the fault is served.
     memslot.LoadContent({gfn, gfn + 1}).IgnoreError();
   }
@@ -315,7 +328,7 @@ absl::Status VmImpl::MapGranted(const Memslot& memslot,
   const bool write = access.access.write && !memslot.tracks_writes();
   while (true) {
     const FaultOutcome outcome =
-        mmu_->HandleFault({.gfn = access.gfn, .write = write});
+        mmu_->HandleFault({.gfn = access.gfn, .write = write, .around = false});
     switch (outcome.result) {
       case FaultResult::kFixed:
       case FaultResult::kSpurious:

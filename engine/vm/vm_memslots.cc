@@ -1,6 +1,8 @@
 // Memslots of a VM: create, look, change, move, delete.
 
 #include <algorithm>
+#include <fstream>
+#include <string>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -13,6 +15,13 @@ namespace tdp {
 namespace {
 
 bool NeverStop() { return false; }
+
+bool HostSwaps() {
+  std::ifstream swaps("/proc/swaps");
+  std::string line;
+  std::getline(swaps, line);  // the heading
+  return static_cast<bool>(std::getline(swaps, line));
+}
 
 PageLevel HostPageLevelOf(const MemslotConfig& config) {
   return static_cast<PageLevel>(config.host_page_level);
@@ -132,6 +141,15 @@ absl::StatusOr<MemslotInfo> VmImpl::CreateMemslot(absl::string_view id,
   const GfnRange range = {
       config.base_gfn,
       config.base_gfn + static_cast<uint64_t>(config.frame_count)};
+
+  if (NotesWrites(config) && HostSwaps()) {
+    return MakeError(
+        ErrorReason::kCapabilityMissing,
+        "a window of the software hypervisor loses what the kernel has noted "
+        "of a page that is swapped out, and this host swaps; use "
+        "DIRTY_MODE_WRITE_PROTECT or switch swapping off",
+        {{"capability", "no swap"}});
+  }
 
   MutexLock lifecycle(lifecycle_mutex_);
   if (absl::Status s = CheckExists(); !s.ok()) return s;

@@ -78,6 +78,7 @@ class ReadSource final : public StreamSource<v1::ReadDirtyLogResponse> {
     while (!rest_.empty()) {
       // Thousands of chunks may be left out before there is one to send.
       TDP_RETURN_IF_ERROR(context.CheckAlive());
+      TDP_RETURN_IF_ERROR(CheckNotMoved());
       TDP_ASSIGN_OR_RETURN(
           FrameBitmap chunk,
           log_.vm->ReadDirtyLog(log_.memslot, log_.consumer, rest_));
