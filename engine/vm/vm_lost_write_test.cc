@@ -20,7 +20,6 @@
 #include <set>
 #include <string>
 #include <thread>
-#include <tuple>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -213,31 +212,8 @@ class Copier {
   std::vector<std::string> copy_;
 };
 
-class LostWriteTest : public VmTest,
-                      public testing::WithParamInterface<
-                          std::tuple<HypervisorKind, DirtyMode>> {
- public:
-  static std::string Suffix(const testing::TestParamInfo<ParamType>& info) {
-    const auto [hypervisor, mode] = info.param;
-    return absl::StrCat(
-        hypervisor == HypervisorKind::kKvm ? "Kvm" : "Software",
-        mode == DirtyMode::kHarvest ? "Harvest" : "WriteProtect");
-  }
-
+class LostWriteTest : public VmInEachDirtyModeTest {
  protected:
-  void SetUp() override {
-    VmTest::SetUp();
-    if (OnKvm() && !HasKvm()) GTEST_SKIP() << "KVM does not work here";
-  }
-  static bool OnKvm() {
-    return std::get<0>(GetParam()) == HypervisorKind::kKvm;
-  }
-  static DirtyMode Mode() { return std::get<1>(GetParam()); }
-  // Whether the memslot can hold writes back; if not, its log may also report
-  // what was zapped.
-  static bool WriteProtects() {
-    return OnKvm() || Mode() == DirtyMode::kWriteProtect;
-  }
   static bool MayBeDirty(uint64_t place) {
     if (!WriteProtects()) return true;
     const Gfn gfn = kHome + place;
@@ -404,7 +380,7 @@ class LostWriteTest : public VmTest,
 };
 
 TEST_P(LostWriteTest, NoWriteIsLostWhateverClientsDo) {
-  Vm& vm = CreateVm(std::get<0>(GetParam()), OnKvm() ? 4 : 3);
+  Vm& vm = CreateVm(Hypervisor(), OnKvm() ? 4 : 3);
   const MemslotConfig logged = {.dirty_log_enabled = true,
                                 .dirty_mode = Mode()};
   AddMemslot(vm, kRam, kHome.value(), kFramesInMemslot, logged);
@@ -497,12 +473,7 @@ TEST_P(LostWriteTest, NoWriteIsLostWhateverClientsDo) {
   RecordProperty("logs", static_cast<int>(epoch));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Ways, LostWriteTest,
-    testing::Combine(
-        testing::Values(HypervisorKind::kKvm, HypervisorKind::kSoftware),
-        testing::Values(DirtyMode::kWriteProtect, DirtyMode::kHarvest)),
-    LostWriteTest::Suffix);
+INSTANTIATE_IN_EACH_DIRTY_MODE(LostWriteTest);
 
 }  // namespace
 }  // namespace tdp
