@@ -292,7 +292,7 @@ class LostWriteTest : public VmInEachDirtyModeTest {
     const auto update = [&](const char* id, const MemslotUpdate& change) {
       ASSERT_OK(vm.UpdateMemslot(id, change, "").status());
     };
-    switch (random() % 4) {
+    switch (memslot_changes_++ % 4) {
       case 0:
         update(kRam, {.dirty_log_enabled = false});
         absl::SleepFor(pause);
@@ -318,6 +318,23 @@ class LostWriteTest : public VmInEachDirtyModeTest {
     }
     absl::SleepFor(4 * pause);
   }
+  // Until every guest has made a pass, or as much of it.
+  static void AwaitGuests(Vm& vm) {
+    const auto wrote = [&](int index) {
+      return index < 3 ? vm.GetVcpu(index)->touched_frame_count
+                       : static_cast<int64_t>(Tally(vm));
+    };
+    const absl::Time end = absl::Now() + kPatience;
+    for (int i = 0; i < vm.Describe().config.vcpu_count; ++i) {
+      while (wrote(i) <= int64_t{kPart}) {
+        ASSERT_LT(absl::Now(), end) << "guest " << i << " does not go on";
+        absl::SleepFor(absl::Microseconds(200));
+      }
+    }
+  }
+  static uint64_t Tally(Vm& vm) {
+    return Word(*vm.ReadMemory(GpaOf(kTally), 8), 0);
+  }
   static void Audit(Vm& vm) {
     for (const GfnRange& range : {kAll, GfnRange{kAway, kAway + kFrames}}) {
       const auto audit = vm.AuditRange(range, 8, {});
@@ -336,7 +353,6 @@ class LostWriteTest : public VmInEachDirtyModeTest {
   // it. One write more may have been made and not counted.
   static void ExpectWritten(Vm& vm, int index, const TouchGuestConfig& guest) {
     const int64_t count = vm.GetVcpu(index)->touched_frame_count;
-    EXPECT_GT(count, static_cast<int64_t>(guest.range.size()));
     std::vector<uint8_t> expected(guest.range.size());
     TouchSequence sequence(guest);
     Touch touch;
@@ -356,8 +372,7 @@ class LostWriteTest : public VmInEachDirtyModeTest {
     }
   }
   static void ExpectCounted(Vm& vm) {
-    const uint64_t tally = Word(*vm.ReadMemory(GpaOf(kTally), 8), 0);
-    EXPECT_GT(tally, kPart);
+    const uint64_t tally = Tally(vm);
     std::vector<uint64_t> expected(kPart / 2);
     uint64_t state = 0;
     const auto next = [&] {
@@ -377,6 +392,8 @@ class LostWriteTest : public VmInEachDirtyModeTest {
       ASSERT_LE(Word(bytes, 1), Word(bytes, 0)) << "locked, frame " << i;
     }
   }
+
+  int memslot_changes_ = 0;  // by the one client that makes them
 };
 
 TEST_P(LostWriteTest, NoWriteIsLostWhateverClientsDo) {
@@ -416,7 +433,11 @@ TEST_P(LostWriteTest, NoWriteIsLostWhateverClientsDo) {
   const auto repeat = [&](std::function<void(Random&)> step) {
     clients.emplace_back([&running, step, seed = clients.size()] {
       Random random(seed);
-      while (running()) step(random);
+      while (running()) {
+        step(random);
+        // The guests are to get on, too.
+        absl::SleepFor(absl::Microseconds(random() % 1000));
+      }
     });
   };
   repeat([&](Random& random) { Remap(vm, random); });
@@ -432,7 +453,6 @@ TEST_P(LostWriteTest, NoWriteIsLostWhateverClientsDo) {
         vm.WriteMemory(GpaOf(kDaemons.start + frame), std::string(1, byte));
     ExpectDoneOrMoved(status);
     if (status.ok()) written[frame] = byte;
-    absl::SleepFor(absl::Microseconds(random() % 200));
   });
   std::vector<Copier> copiers;
   for (const char* consumer : {"", "b", "c"}) {
@@ -445,6 +465,7 @@ TEST_P(LostWriteTest, NoWriteIsLostWhateverClientsDo) {
     });
   }
   for (std::thread& client : clients) client.join();
+  AwaitGuests(vm);
   ASSERT_OK(vm.Stop().status());
 
   ExpectWritten(vm, 0, shuffled);
@@ -466,11 +487,8 @@ TEST_P(LostWriteTest, NoWriteIsLostWhateverClientsDo) {
   for (int i = 0; i < vm.Describe().config.vcpu_count; ++i) {
     EXPECT_EQ(vm.GetVcpu(i)->exit_reason, "STOPPED");
   }
-  const VmStats stats = vm.Stats();
-  RecordProperty("write_faults",
-                 static_cast<int>(stats.fault_write_protected_count));
-  RecordProperty("faults", static_cast<int>(stats.fault_fixed_count));
-  RecordProperty("logs", static_cast<int>(epoch));
+  RecordProperty("faults", static_cast<int>(vm.Stats().fault_fixed_count));
+  RecordProperty("memslot_changes", memslot_changes_);
 }
 
 INSTANTIATE_IN_EACH_DIRTY_MODE(LostWriteTest);
