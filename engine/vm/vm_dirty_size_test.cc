@@ -5,7 +5,6 @@
 #include <atomic>
 #include <string>
 #include <thread>
-#include <tuple>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -27,38 +26,16 @@ constexpr uint64_t kMost = kGiB;
 #endif
 constexpr uint64_t kSizes[] = {1, 2, 63, 64, 65, 511, 512, kBlock + 1, 4096};
 
-class DirtySizeTest : public VmTest,
-                      public testing::WithParamInterface<
-                          std::tuple<HypervisorKind, DirtyMode>> {
- public:
-  static std::string Suffix(const testing::TestParamInfo<ParamType>& info) {
-    const auto [hypervisor, mode] = info.param;
-    return absl::StrCat(
-        hypervisor == HypervisorKind::kKvm ? "Kvm" : "Software",
-        mode == DirtyMode::kHarvest ? "Harvest" : "WriteProtect");
-  }
-
+class DirtySizeTest : public VmInEachDirtyModeTest {
  protected:
   // One for each frame of the memslot.
   using Frames = std::vector<bool>;
 
-  void SetUp() override {
-    VmTest::SetUp();
-    if (OnKvm() && !HasKvm()) GTEST_SKIP() << "KVM does not work here";
-  }
-  static bool OnKvm() {
-    return std::get<0>(GetParam()) == HypervisorKind::kKvm;
-  }
-  // Whether a frame that was zapped may be reported though nobody wrote to it.
-  static bool MayReportZapped() {
-    return !OnKvm() && std::get<1>(GetParam()) == DirtyMode::kHarvest;
-  }
-
   // A VM with one memslot of `frames` frames, mapped and logged.
   Vm& Logged(uint64_t frames, int max_level) {
-    Vm& vm = CreateVm(std::get<0>(GetParam()), 1);
+    Vm& vm = CreateVm(Hypervisor(), 1);
     AddMemslot(vm, kSlot, 0, static_cast<int64_t>(frames),
-               {.dirty_mode = std::get<1>(GetParam())});
+               {.dirty_mode = Mode()});
     MapAll(vm, WholeRange(vm), /*write=*/true, max_level);
     EXPECT_OK(
         vm.UpdateMemslot(kSlot, {.dirty_log_enabled = true}, "").status());
@@ -122,7 +99,7 @@ class DirtySizeTest : public VmTest,
   // At least what was written; what else, was zapped.
   static void ExpectReportedThoughZapped(Vm& vm, const Frames& wanted) {
     const Frames got = Read(vm, /*clear=*/true);
-    if (!MayReportZapped()) return ExpectEqual(got, wanted);
+    if (WriteProtects()) return ExpectEqual(got, wanted);
     for (uint64_t i = 0; i < wanted.size(); ++i) {
       ASSERT_TRUE(got[i] || !wanted[i]) << "frame " << i << " is lost";
     }
@@ -203,12 +180,7 @@ TEST_P(DirtySizeTest, AllOfAGigabyteIsReported) {
   ExpectReported(vm, Expected(kMost, one));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Ways, DirtySizeTest,
-    testing::Combine(
-        testing::Values(HypervisorKind::kKvm, HypervisorKind::kSoftware),
-        testing::Values(DirtyMode::kWriteProtect, DirtyMode::kHarvest)),
-    DirtySizeTest::Suffix);
+INSTANTIATE_IN_EACH_DIRTY_MODE(DirtySizeTest);
 
 }  // namespace
 }  // namespace tdp

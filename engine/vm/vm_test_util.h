@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -188,6 +189,42 @@ class VmOnEachHypervisorTest
   INSTANTIATE_TEST_SUITE_P(                                             \
       Hypervisors, suite,                                               \
       testing::Values(HypervisorKind::kKvm, HypervisorKind::kSoftware), \
+      suite::Suffix)
+
+// The same in each way in which writes become known, on each of them.
+class VmInEachDirtyModeTest : public VmTest,
+                              public testing::WithParamInterface<
+                                  std::tuple<HypervisorKind, DirtyMode>> {
+ public:
+  static std::string Suffix(const testing::TestParamInfo<ParamType>& info) {
+    const auto [hypervisor, mode] = info.param;
+    return absl::StrCat(
+        hypervisor == HypervisorKind::kKvm ? "Kvm" : "Software",
+        mode == DirtyMode::kHarvest ? "Harvest" : "WriteProtect");
+  }
+
+ protected:
+  void SetUp() override {
+    VmTest::SetUp();
+    if (OnKvm() && !HasKvm()) GTEST_SKIP() << "KVM does not work here";
+  }
+  static HypervisorKind Hypervisor() { return std::get<0>(GetParam()); }
+  static bool OnKvm() { return Hypervisor() == HypervisorKind::kKvm; }
+  static DirtyMode Mode() { return std::get<1>(GetParam()); }
+  // Whether writes can be held back. If not, the log may also report frames
+  // that were only zapped.
+  static bool WriteProtects() {
+    return OnKvm() || Mode() == DirtyMode::kWriteProtect;
+  }
+};
+
+// The name of the suite's instances: "Ways".
+#define INSTANTIATE_IN_EACH_DIRTY_MODE(suite)                               \
+  INSTANTIATE_TEST_SUITE_P(                                                 \
+      Ways, suite,                                                          \
+      testing::Combine(                                                     \
+          testing::Values(HypervisorKind::kKvm, HypervisorKind::kSoftware), \
+          testing::Values(DirtyMode::kWriteProtect, DirtyMode::kHarvest)),  \
       suite::Suffix)
 
 }  // namespace tdp

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -93,6 +94,10 @@ class WaitingTest : public VmOnEachHypervisorTest {
   // A guest that writes to frames [0, kFrames), and waits with the first one.
   Vm& Waiting(const MemslotConfig& config = kWaits) {
     Vm& vm = CreateVm(GetParam(), 1);
+    StartWaiting(vm, config);
+    return vm;
+  }
+  static void StartWaiting(Vm& vm, const MemslotConfig& config) {
     AddMemslot(vm, "ram", 0, kFrames, config);
     if (config.fault_policy != FaultPolicy::kWait && !config.read_only) {
       EXPECT_OK(vm.ProtectRange(WholeRange(vm), {.read = true}, {}).status());
@@ -100,7 +105,6 @@ class WaitingTest : public VmOnEachHypervisorTest {
     Load(vm, /*passes=*/1);
     EXPECT_OK(vm.Start().status());
     EXPECT_EQ(AwaitWaiting(vm, 0).gfn, Gfn(0));
-    return vm;
   }
   static void Load(Vm& vm, int64_t passes) {
     EXPECT_OK(vm.LoadGuest(0, TouchGuestConfig{.range = {Gfn(0), Gfn(kFrames)},
@@ -182,12 +186,16 @@ TEST_P(WaitingTest, AVmThatWaitsIsDeletedInAMoment) {
 }
 
 TEST_P(WaitingTest, ADaemonThatEndsDoesNotWaitWithItsGuests) {
+  std::unique_ptr<VmRegistry> daemon;
   EXPECT_LT(Fastest(
                 [&] {
-                  if (registry_ == nullptr) SetUp();
-                  Waiting();
+                  daemon = *VmRegistry::Create(options_);
+                  const VmConfig config = {.vcpu_count = 1,
+                                           .hypervisor = GetParam()};
+                  ASSERT_OK(daemon->CreateVm("vm", config, false).status());
+                  StartWaiting(**daemon->FindVm("vm"), kWaits);
                 },
-                [&] { registry_.reset(); }),
+                [&] { daemon.reset(); }),
             kSoon);
 }
 
