@@ -164,6 +164,34 @@ verb_demo() {
     "$(tdpctl --json vcpu get demo 0 | json_number touchedFrameCount)"
   await "the VM stops" vm_stopped
 
+  step "dirty log: the guest writes 4 MiB, and exactly that is dirty"
+  show slot update demo ram --dirty-log=on
+  show guest touch demo --range=8M..12M --write
+  run_guest
+  show dirty read demo ram
+  expect "dirty frames cleared" 1024 \
+    "$(tdpctl --json dirty clear demo ram | json_number clearedFrameCount)"
+
+  step "the working set, and memory as a map of characters"
+  show ws estimate demo
+  show heatmap demo/ram --range=7M..13M
+
+  step "discard 4 MiB: the host has its memory back"
+  expect "bytes freed" 4194304 \
+    "$(tdpctl --json discard demo 8M..12M | json_number freedBytes)"
+  show heatmap demo/ram --range=7M..13M
+
+  step "a memslot whose faults wait for a verdict"
+  show slot update demo ram --fault-policy=wait
+  show guest touch demo --range=8M..0x801000 --write
+  show vm start demo
+  await "the vCPU waits" vcpu_waits
+  show waiting list demo
+  show resolve demo "$(tdpctl --json waiting list demo |
+    json_number accessId)" grant
+  show vcpu wait demo 0
+  await "the VM stops" vm_stopped
+
   step "zap everything and leave"
   show zap-all demo --wait
   expect "frames mapped" 0 "$(mapped_frames)"
