@@ -38,7 +38,7 @@ class VmRegistry {
   // used, for instance), with the missing permission and its fix.
   static absl::StatusOr<std::unique_ptr<VmRegistry>> Create(
       const VmRegistryOptions& options);
-  // Stops and deletes every VM.
+  // Stops and deletes every VM. REQUIRES: what FindVm() gave was let go of.
   virtual ~VmRegistry() = default;
 
   virtual const std::vector<HostCapability>& capabilities() const = 0;
