@@ -120,6 +120,8 @@ void VmImpl::ServeFault(GuestFault fault) {
                          .may_install = !memslot.faults_wait(),
                          .sequence = sequence,
                          .sweeps = fault.sweeps});
+  // Before anybody can see the access wait.
+  fault_stats_.Record(KindOf(outcome), absl::Now() - fault.begin);
   vcpus_->EndFault(memslot, event);
   switch (outcome.result) {
     case FaultResult::kFixed:
@@ -142,7 +144,6 @@ void VmImpl::ServeFault(GuestFault fault) {
       break;
     }
   }
-  fault_stats_.Record(KindOf(outcome), absl::Now() - fault.begin);
 }
 
 // Loads first. Should the fault turn out to be stale after that, which a slow
