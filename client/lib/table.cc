@@ -2,9 +2,15 @@
 
 #include <algorithm>
 #include <cassert>
+#include <string_view>
 #include <utility>
 
 namespace tdp::client {
+namespace {
+
+constexpr std::string_view kGap = "  ";  // between two columns
+
+}  // namespace
 
 Table::Table(std::vector<Column> columns) : columns_(std::move(columns)) {
   for (Column& column : columns_) {
@@ -32,10 +38,18 @@ void Table::Flush(std::ostream& out) {
   rows_.clear();
 }
 
+size_t Table::Width() const {
+  size_t width = 0;
+  for (const Column& column : columns_) {
+    width += column.min_width + (width > 0 ? kGap.size() : 0);
+  }
+  return width;
+}
+
 void Table::PrintRow(const std::vector<std::string>& cells, std::ostream& out) {
   std::string line;
   for (size_t i = 0; i < cells.size(); ++i) {
-    if (i > 0) line += "  ";
+    if (i > 0) line += kGap;
     const std::string padding(columns_[i].min_width - cells[i].size(), ' ');
     line += columns_[i].align == Align::kRight ? padding + cells[i]
                                                : cells[i] + padding;

@@ -34,6 +34,8 @@ class Table {
   void Flush(std::ostream& out);
 
   size_t pending_row_count() const { return rows_.size(); }
+  // Of a line, as far as rows are known.
+  size_t Width() const;
 
  private:
   void PrintRow(const std::vector<std::string>& cells, std::ostream& out);

@@ -26,6 +26,14 @@ TEST(TableTest, AnEmptyTableIsItsHeader) {
   EXPECT_EQ(out.str(), "A  B\n");
 }
 
+TEST(TableTest, ItsWidthIsThatOfItsLongestLine) {
+  Table table({{"A"}, {"LONG"}, {"C"}});
+  EXPECT_EQ(table.Width(), 10u);
+  table.AddRow({"1", "2", "333"});
+  table.AddRow({"4444", "5", "6"});
+  EXPECT_EQ(table.Width(), 15u);
+}
+
 TEST(TableTest, LaterFlushesKeepTheWidthAndOmitTheHeader) {
   Table table({{"A", Align::kLeft, 4}, {"B"}});
   table.AddRow({"1", "2"});

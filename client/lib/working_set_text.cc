@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -13,6 +17,9 @@
 
 namespace tdp::client {
 namespace {
+
+constexpr int kBarWidth = 40;
+constexpr int kMinBarWidth = 8;  // as wide as the title
 
 std::string AgeText(const google::protobuf::Duration& age) {
   const absl::Duration duration =
@@ -36,7 +43,8 @@ std::string Bar(int64_t frames, int64_t longest, int width) {
 
 }  // namespace
 
-std::string WorkingSetText(const v1::WorkingSet& working_set, int bar_width) {
+std::string WorkingSetText(const v1::WorkingSet& working_set,
+                           std::optional<int> columns) {
   int64_t total = 0;
   int64_t longest = 0;
   for (const v1::WorkingSet::Bucket& bucket : working_set.buckets()) {
@@ -47,12 +55,13 @@ std::string WorkingSetText(const v1::WorkingSet& working_set, int bar_width) {
   out << google::protobuf::util::TimeUtil::ToString(working_set.scan_time())
       << "  " << CountText(total, "frame") << " (" << FrameSizeText(total)
       << ")\n";
-  Table table({{"AGE"},
-               {"FRAMES", Align::kRight},
-               {"SIZE", Align::kRight},
-               {"SHARE", Align::kRight},
-               {"WORKING-SET", Align::kRight},
-               {"HISTOGRAM"}});
+  std::vector<Column> titles = {{"AGE"},
+                                {"FRAMES", Align::kRight},
+                                {"SIZE", Align::kRight},
+                                {"SHARE", Align::kRight},
+                                {"WORKING-SET", Align::kRight}};
+  Table measured(titles);
+  std::vector<std::vector<std::string>> rows;
   int64_t sum = 0;
   for (int i = 0; i < working_set.buckets_size(); ++i) {
     const v1::WorkingSet::Bucket& bucket = working_set.buckets(i);
@@ -60,13 +69,27 @@ std::string WorkingSetText(const v1::WorkingSet& working_set, int bar_width) {
     const bool last = i + 1 == working_set.buckets_size();
     const std::string end =
         last ? "" : AgeText(working_set.buckets(i + 1).min_age());
-    table.AddRow({absl::StrCat(AgeText(bucket.min_age()), "..", end),
-                  absl::StrCat(bucket.frame_count()),
-                  FrameSizeText(bucket.frame_count()),
-                  ShareText(bucket.frame_count(), total),
-                  absl::StrCat(last ? "all" : absl::StrCat("< ", end), ": ",
-                               FrameSizeText(sum)),
-                  Bar(bucket.frame_count(), longest, bar_width)});
+    rows.push_back({absl::StrCat(AgeText(bucket.min_age()), "..", end),
+                    absl::StrCat(bucket.frame_count()),
+                    FrameSizeText(bucket.frame_count()),
+                    ShareText(bucket.frame_count(), total),
+                    absl::StrCat(last ? "all" : absl::StrCat("< ", end), ": ",
+                                 FrameSizeText(sum))});
+    measured.AddRow(rows.back());
+  }
+  int bar_width = kBarWidth;
+  if (columns.has_value()) {
+    // Two spaces and "|" stand between.
+    const int before = static_cast<int>(measured.Width()) + 3;
+    bar_width = std::max(kMinBarWidth, *columns - before);
+  }
+  titles.push_back({"HISTOGRAM"});
+  Table table(std::move(titles));
+  for (int i = 0; i < working_set.buckets_size(); ++i) {
+    std::vector<std::string>& row = rows[static_cast<size_t>(i)];
+    row.push_back(
+        Bar(working_set.buckets(i).frame_count(), longest, bar_width));
+    table.AddRow(std::move(row));
   }
   table.Flush(out);
   return out.str();

@@ -5,6 +5,7 @@
 #ifndef CLIENT_LIB_WORKING_SET_TEXT_H_
 #define CLIENT_LIB_WORKING_SET_TEXT_H_
 
+#include <optional>
 #include <string>
 
 #include "tdp/v1/working_set_service.pb.h"
@@ -12,9 +13,11 @@
 namespace tdp::client {
 
 // A line with the total and a table: for each bucket its ages, frames and
-// share, the working set up to its end, and a bar. The longest bar has
-// `bar_width` characters; a bucket that is not empty has one at least.
-std::string WorkingSetText(const v1::WorkingSet& working_set, int bar_width);
+// share, the working set up to its end, and a bar. The longest bar ends with a
+// line of `columns`, if they leave it room; without them it has 40 characters.
+// The bar of a bucket that is not empty has one at least.
+std::string WorkingSetText(const v1::WorkingSet& working_set,
+                           std::optional<int> columns);
 
 }  // namespace tdp::client
 

@@ -1,9 +1,13 @@
 #include "client/lib/working_set_text.h"
 
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -31,7 +35,7 @@ TEST(WorkingSetTextTest, EachBucketHasItsAgesShareAndTheSumSoFar) {
   EXPECT_EQ(
       WorkingSetText(
           MakeWorkingSet({{0, 1024}, {1500, 512}, {60000, 0}, {120000, 2560}}),
-          20),
+          67),
       "2023-11-14T22:13:20Z  4096 frames (16.0M)\n"
       "AGE       FRAMES   SIZE  SHARE   WORKING-SET  HISTOGRAM\n"
       "0s..1.5s    1024   4.0M  25.0%  < 1.5s: 4.0M  |########\n"
@@ -42,17 +46,39 @@ TEST(WorkingSetTextTest, EachBucketHasItsAgesShareAndTheSumSoFar) {
 
 TEST(WorkingSetTextTest, FewFramesAreAShortBarAndNoneIsNoBar) {
   const std::string text =
-      WorkingSetText(MakeWorkingSet({{0, 1}, {1000, 1000000}}), 10);
+      WorkingSetText(MakeWorkingSet({{0, 1}, {1000, 1000000}}), std::nullopt);
   EXPECT_THAT(text, HasSubstr("  |#\n"));
-  EXPECT_THAT(text, HasSubstr("  |##########\n"));
+  EXPECT_THAT(text, HasSubstr("  |" + std::string(40, '#') + "\n"));
+}
+
+TEST(WorkingSetTextTest,
+     LinesTakeAllColumnsAndBarsAreNeverShorterThanTheTitle) {
+  // As the daemon's: 19 buckets, and a TiB in one of them.
+  std::vector<std::pair<int64_t, int64_t>> buckets = {{0, 123456789}};
+  for (int i = 0; i < 18; ++i)
+    buckets.push_back({int64_t{100} << i, 268435456});
+  const v1::WorkingSet working_set = MakeWorkingSet(buckets);
+  const auto longest = [&](int columns) {
+    size_t length = 0;
+    for (const absl::string_view line :
+         absl::StrSplit(WorkingSetText(working_set, columns), '\n')) {
+      length = std::max(length, line.size());
+    }
+    return length;
+  };
+  for (const size_t columns : {90, 100, 200}) {
+    EXPECT_EQ(longest(static_cast<int>(columns)), columns);
+  }
+  EXPECT_EQ(longest(1), longest(40));
+  EXPECT_THAT(WorkingSetText(working_set, 1), HasSubstr("|########\n"));
 }
 
 TEST(WorkingSetTextTest, AVmWithoutMemoryHasNoShares) {
-  EXPECT_EQ(WorkingSetText(MakeWorkingSet({{0, 0}}), 10),
+  EXPECT_EQ(WorkingSetText(MakeWorkingSet({{0, 0}}), std::nullopt),
             "2023-11-14T22:13:20Z  0 frames (0)\n"
             "AGE   FRAMES  SIZE  SHARE  WORKING-SET  HISTOGRAM\n"
             "0s..       0     0      -       all: 0  |\n");
-  EXPECT_THAT(WorkingSetText(MakeWorkingSet({}), 10),
+  EXPECT_THAT(WorkingSetText(MakeWorkingSet({}), std::nullopt),
               HasSubstr("0 frames (0)\nAGE"));
 }
 

@@ -1,8 +1,8 @@
 // tdpctl ws estimate and watch.
 
-#include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "absl/time/time.h"
@@ -17,10 +17,6 @@ namespace tdp::client {
 namespace {
 
 constexpr absl::Duration kDefaultInterval = absl::Seconds(1);
-constexpr int kBarWidth = 40;
-// What stands before the bars, as wide as it gets for a VM of some TiB.
-constexpr int kTextWidth = 64;
-constexpr int kMinBarWidth = 10;
 
 struct WatchArgs {
   std::string vm;
@@ -28,9 +24,9 @@ struct WatchArgs {
   int64_t count = std::numeric_limits<int64_t>::max();
 };
 
-int BarWidth(const Terminal& terminal) {
-  if (!terminal.exists()) return kBarWidth;
-  return std::max(kMinBarWidth, terminal.size().columns - kTextWidth);
+std::optional<int> Columns(const Terminal& terminal) {
+  if (!terminal.exists()) return std::nullopt;
+  return terminal.size().columns;
 }
 
 absl::Status RunEstimate(Session& session,
@@ -41,7 +37,7 @@ absl::Status RunEstimate(Session& session,
     session.PrintJson(*response);
   } else {
     session.out() << WorkingSetText(response->working_set(),
-                                    BarWidth(session.out_terminal()));
+                                    Columns(session.out_terminal()));
   }
   return absl::OkStatus();
 }
@@ -60,7 +56,7 @@ absl::Status RunWatch(Session& session, const WatchArgs& args) {
           session.PrintJson(response);
         } else {
           block.Show(WorkingSetText(response.working_set(),
-                                    BarWidth(session.out_terminal())));
+                                    Columns(session.out_terminal())));
         }
         // Nobody is watching any more if the output is closed.
         return --left > 0 && session.out().good();

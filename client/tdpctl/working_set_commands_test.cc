@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <string>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "client/tdpctl/tdpctl_fixture.h"
 
 namespace tdp::client {
@@ -67,12 +70,27 @@ TEST_F(TdpctlTest, AWatchedWorkingSetIsABlockForEachScan) {
 }
 
 TEST_F(TdpctlTest, OnATerminalTheHistogramIsRedrawnAndFitsIt) {
-  server_.watch_working_set.Return({Scan(), Scan()});
-  console_.out.size = [] { return TerminalSize{100, 24}; };
+  // As the daemon's: 19 buckets.
+  v1::WatchWorkingSetResponse scan = Scan();
+  scan.mutable_working_set()->clear_buckets();
+  for (int64_t ms = 0; ms <= 100 << 17; ms = ms == 0 ? 100 : 2 * ms) {
+    auto* const bucket = scan.mutable_working_set()->add_buckets();
+    bucket->set_frame_count(12288);
+    bucket->mutable_min_age()->set_seconds(ms / 1000);
+    bucket->mutable_min_age()->set_nanos(static_cast<int>(ms % 1000) * 1000000);
+  }
+  ASSERT_EQ(scan.working_set().buckets_size(), 19);
+  server_.watch_working_set.Return({scan, scan});
+  constexpr size_t kColumns = 80;
+  console_.out.size = [] { return TerminalSize{kColumns, 24}; };
   const std::string text = Run({"ws", "watch", "demo"});
   EXPECT_THAT(text, StartsWith("\x1b[?7l\r2023-11-14"));
-  EXPECT_THAT(text, HasSubstr("\x1b[4A"));  // up by the lines of a block
-  EXPECT_THAT(text, HasSubstr("|" + std::string(36, '#') + "\x1b[K\n"));
+  EXPECT_THAT(text, HasSubstr("\x1b[21A"));  // up by the lines of a block
+  EXPECT_THAT(text, HasSubstr("|########"));
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (absl::StrContains(line, "2023-11-14")) continue;  // after codes
+    EXPECT_LE(line.substr(0, line.find("\x1b[K")).size(), kColumns) << line;
+  }
   EXPECT_THAT(text, Not(HasSubstr("\n\n")));
   EXPECT_THAT(Run({"ws", "watch", "demo", "--json"}), Not(HasSubstr("\x1b")));
 }

@@ -45,7 +45,8 @@ STAGES = (
            "//engine/vm:vm_mmu_changes_test", "//engine/vm:vm_memslot_test",
            "//engine/vm:working_set_test",
            "//engine/vm:working_set_scanner_test",
-           "//engine/vm:vm_working_set_test"]),
+           "//engine/vm:vm_working_set_test",
+           "//engine/vm:vm_working_set_word_test"]),
 )
 TEST_SECONDS = 240
 STAGE_SECONDS = 900  # without the build

@@ -44,28 +44,28 @@ IdleAges::Times::~Times() {
 
 absl::Status IdleAges::Keep() {
   MutexLock lock(mutex_);
-  if (tables_.has_value()) return absl::OkStatus();
-  absl::StatusOr<LazyBitmap> scanner = LazyBitmap::Create(frame_count_);
-  if (!scanner.ok()) return scanner.status();
-  absl::StatusOr<LazyBitmap> client = LazyBitmap::Create(frame_count_);
-  if (!client.ok()) return client.status();
+  if (scans_.has_value()) return absl::OkStatus();
+  absl::StatusOr<LazyBitmap> words = LazyBitmap::Create(frame_count_);
+  if (!words.ok()) return words.status();
   absl::StatusOr<Times> times = Times::Create(frame_count_);
   if (!times.ok()) return times.status();
-  tables_.emplace(
-      Tables{*std::move(scanner), *std::move(client), *std::move(times)});
-  kept_.store(true, std::memory_order_release);
+  if (!client_words_.has_value()) {
+    absl::StatusOr<LazyBitmap> client = LazyBitmap::Create(frame_count_);
+    if (!client.ok()) return client.status();
+    client_words_.emplace(*std::move(client));
+  }
+  scans_.emplace(Scans{*std::move(words), *std::move(times)});
   return absl::OkStatus();
 }
 
 void IdleAges::Drop() {
   MutexLock lock(mutex_);
-  kept_.store(false, std::memory_order_release);
-  tables_.reset();
+  scans_.reset();
 }
 
 void IdleAges::LeaveWord(uint64_t first, uint64_t end) {
-  tables_->scanner_words.Set(first, end);
-  tables_->client_words.Set(first, end);
+  client_words_->Set(first, end);
+  if (scans_.has_value()) scans_->words.Set(first, end);
 }
 
 bool IdleAges::HasWord(Reader reader, uint64_t first, uint64_t end) const {
@@ -78,7 +78,7 @@ void IdleAges::TakeWord(Reader reader, uint64_t first, uint64_t end) {
 }
 
 void IdleAges::SetLastUse(uint64_t first, uint64_t end, absl::Duration time) {
-  std::fill(&tables_->times[first], &tables_->times[first] + (end - first),
+  std::fill(&scans_->times[first], &scans_->times[first] + (end - first),
             Milliseconds(time));
 }
 
@@ -88,7 +88,7 @@ std::optional<absl::Duration> IdleAges::IdleAge(uint64_t first, uint64_t end,
   uint32_t youngest = std::numeric_limits<uint32_t>::max();
   bool found = false;
   for (uint64_t i = first; i < end; ++i) {
-    uint32_t& time = tables_->times[i];
+    uint32_t& time = scans_->times[i];
     if (time == 0) continue;
     uint32_t age = now_ms - time;  // modulo 2^32
     if (age > kMaxAgeMs) {

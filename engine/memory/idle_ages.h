@@ -8,14 +8,14 @@
 // step for others, under mutex().
 //
 // Frames count from the memslot's start, so that ages move with it. 4 bytes
-// and 2 bits are kept for each frame, where they are touched.
+// and 2 bits are kept for each frame, where they are touched. The clients' bits
+// stay when nobody scans any more: what they have not taken is theirs.
 //
 // Thread safety: all methods, from any thread, as annotated.
 
 #ifndef ENGINE_MEMORY_IDLE_AGES_H_
 #define ENGINE_MEMORY_IDLE_AGES_H_
 
-#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -40,17 +40,24 @@ class IdleAges {
   IdleAges(const IdleAges&) = delete;
   IdleAges& operator=(const IdleAges&) = delete;
 
-  // Begins to keep ages; no frame has one yet. Does nothing if they are kept.
-  // HOST_MEMORY_EXHAUSTED changes nothing.
+  // Begins to keep ages and words; no frame has an age yet. Does nothing if
+  // ages are kept. HOST_MEMORY_EXHAUSTED changes nothing.
   absl::Status Keep() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Forgets all ages and words, and gives back their memory.
+  // Forgets all ages and the scanner's words, and gives back their memory.
   void Drop() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // May change at any time, unless mutex() is held.
-  bool kept() const { return kept_.load(std::memory_order_acquire); }
   Mutex& mutex() ABSL_LOCK_RETURNED(mutex_) { return mutex_; }
+  // Whether there may be word for clients: from the first Keep() on.
+  bool has_words() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return client_words_.has_value();
+  }
+  // Whether there are ages, and word for the scanner.
+  bool kept() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return scans_.has_value();
+  }
 
-  // The rest REQUIRES: kept(); 0 <= first < end <= frame_count.
+  // The rest REQUIRES: 0 <= first < end <= frame_count; has_words(), and for
+  // ages and the scanner's words kept().
 
   // The frames [first, end) were used.
   void LeaveWord(uint64_t first, uint64_t end)
@@ -86,21 +93,19 @@ class IdleAges {
     uint32_t* times_;
     uint64_t bytes_;
   };
-  struct Tables {
-    LazyBitmap scanner_words;
-    LazyBitmap client_words;
+  struct Scans {
+    LazyBitmap words;
     Times times;
   };
   const LazyBitmap& WordsOf(Reader reader) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return reader == Reader::kScanner ? tables_->scanner_words
-                                      : tables_->client_words;
+    return reader == Reader::kScanner ? scans_->words : *client_words_;
   }
 
   const uint64_t frame_count_;
-  std::atomic<bool> kept_{false};  // whether there are tables
   Mutex mutex_;
-  std::optional<Tables> tables_ ABSL_GUARDED_BY(mutex_);
+  std::optional<LazyBitmap> client_words_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Scans> scans_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tdp

@@ -15,10 +15,15 @@ constexpr absl::Duration kHour = absl::Hours(1);
 
 TEST(IdleAgesTest, KeepsNothingUntilToldTo) {
   IdleAges ages(100);
-  EXPECT_FALSE(ages.kept());
+  {
+    MutexLock lock(ages.mutex());
+    EXPECT_FALSE(ages.kept());
+    EXPECT_FALSE(ages.has_words());
+  }
   ASSERT_TRUE(ages.Keep().ok());
-  EXPECT_TRUE(ages.kept());
   MutexLock lock(ages.mutex());
+  EXPECT_TRUE(ages.kept());
+  EXPECT_TRUE(ages.has_words());
   EXPECT_FALSE(ages.HasWord(Reader::kScanner, 0, 100));
   EXPECT_FALSE(ages.HasWord(Reader::kClient, 0, 100));
   EXPECT_EQ(ages.IdleAge(0, 100, kHour), std::nullopt);
@@ -83,8 +88,9 @@ TEST(IdleAgesTest, AnOldFrameNeverBecomesYoungByItself) {
   }
 }
 
-TEST(IdleAgesTest, DroppingForgetsEverything) {
+TEST(IdleAgesTest, DroppingForgetsAllButWhatClientsHaveNotTaken) {
   IdleAges ages(10);
+  ages.Drop();
   ASSERT_TRUE(ages.Keep().ok());
   {
     MutexLock lock(ages.mutex());
@@ -94,15 +100,24 @@ TEST(IdleAgesTest, DroppingForgetsEverything) {
   ASSERT_TRUE(ages.Keep().ok());
   {
     MutexLock lock(ages.mutex());
-    EXPECT_TRUE(ages.HasWord(Reader::kClient, 0, 10)) << "kept already";
+    EXPECT_TRUE(ages.HasWord(Reader::kScanner, 0, 10)) << "kept already";
   }
   ages.Drop();
-  EXPECT_FALSE(ages.kept());
   ages.Drop();
+  {
+    MutexLock lock(ages.mutex());
+    EXPECT_FALSE(ages.kept());
+    EXPECT_TRUE(ages.HasWord(Reader::kClient, 0, 10));
+    ages.TakeWord(Reader::kClient, 0, 10);
+    // One client to another.
+    ages.LeaveWord(3, 4);
+    EXPECT_TRUE(ages.HasWord(Reader::kClient, 3, 4));
+  }
   ASSERT_TRUE(ages.Keep().ok());
   MutexLock lock(ages.mutex());
   EXPECT_FALSE(ages.HasWord(Reader::kScanner, 0, 10));
-  EXPECT_FALSE(ages.HasWord(Reader::kClient, 0, 10));
+  EXPECT_FALSE(ages.HasWord(Reader::kClient, 0, 3));
+  EXPECT_TRUE(ages.HasWord(Reader::kClient, 3, 4));
   EXPECT_EQ(ages.IdleAge(0, 10, kHour), std::nullopt);
 }
 

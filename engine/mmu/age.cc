@@ -18,8 +18,8 @@ class AgeVerb {
   static constexpr bool kSkipsFrozen = true;
   static constexpr bool kSweeps = true;
 
-  AgeVerb(GfnRange range, absl::FunctionRef<void(GfnRange)> on_young)
-      : range_(range), on_young_(on_young) {}
+  explicit AgeVerb(absl::FunctionRef<void(GfnRange)> on_young)
+      : on_young_(on_young) {}
 
   LeafChange Plan(Spte old, Gfn, PageLevel) {
     if (!old.IsAccessed()) return LeafChange::None();
@@ -28,10 +28,9 @@ class AgeVerb {
   Gfn PlanEnd(Gfn, PageLevel) { return kGfnEnd; }
   bool MustSplit(Gfn, PageLevel) { return false; }
   void OnSplit(GfnRange) {}
-  void OnChanged(GfnRange run) { on_young_(run.Intersect(range_)); }
+  void OnChanged(GfnRange run) { on_young_(run); }
 
  private:
-  const GfnRange range_;
   const absl::FunctionRef<void(GfnRange)> on_young_;
 };
 
@@ -44,7 +43,7 @@ MmuProgress TdpMmu::AgeRange(GfnRange range, bool test_only, StopCheck stop,
     return {.next_gfn = range.start, .status = s};
   }
   if (!test_only) {
-    AgeVerb verb(range, on_young);
+    AgeVerb verb(on_young);
     return ChangeLeaves(*GetValidRoot(), range, verb, stop);
   }
   MmuProgress progress{.next_gfn = range.start};
@@ -56,7 +55,7 @@ MmuProgress TdpMmu::AgeRange(GfnRange range, bool test_only, StopCheck stop,
         if (++visited >= kMaxVisits && it.next_gfn() > progress.next_gfn) break;
         const Spte spte = it.spte();
         if (!spte.IsLeaf(it.level()) || !spte.IsAccessed()) continue;
-        on_young(it.covered().Intersect({it.next_gfn(), range.end}));
+        on_young(it.covered());
       }
       progress.next_gfn = it.valid() ? it.next_gfn() : range.end;
     }

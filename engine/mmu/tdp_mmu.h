@@ -123,8 +123,9 @@ class TdpMmu {
                                 StopCheck stop);
 
   // Tests, and unless `test_only` clears, the Accessed bits of the leaves that
-  // overlap `range`, without mmu_lock. `on_young` is told which frames of the
-  // range were young. A leaf that another thread is changing is skipped.
+  // overlap `range`, without mmu_lock. `on_young` is told of young leaves, with
+  // all of their frames, where they reach beyond the range, too. A leaf that
+  // another thread is changing is skipped.
   MmuProgress AgeRange(GfnRange range, bool test_only, StopCheck stop,
                        absl::FunctionRef<void(GfnRange)> on_young);
 

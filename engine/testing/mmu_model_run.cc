@@ -296,7 +296,8 @@ void ModelRun::StepAge() {
   Make(
       range,
       [&](GfnRange rest, Stop stop) {
-        return mmu_->AgeRange(rest, test_only, stop, [&](GfnRange run) {
+        return mmu_->AgeRange(rest, test_only, stop, [&](GfnRange leaves) {
+          const GfnRange run = leaves.Intersect(rest);
           for (Gfn gfn = run.start; gfn < run.end; gfn += 1) {
             if (!young.insert(gfn.value()).second) Differ("young twice");
           }

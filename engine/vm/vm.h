@@ -120,8 +120,8 @@ class Vm {
   // mapped by idle age. Begins 100 ms after the last scan at the earliest, and
   // runs to its end however long that takes: of `budget` only `cancelled`
   // counts. AgeRange() finds what it would have found without the scan, and the
-  // reverse. Ages and what is left for AgeRange() are kept for an hour, or
-  // while somebody watches. A frame that cannot be aged counts as used.
+  // reverse. Ages are kept for an hour, or while somebody watches. A frame that
+  // cannot be aged counts as used.
   virtual absl::StatusOr<WorkingSet> EstimateWorkingSet(  // BLOCKING
       const WorkBudget& budget) = 0;
   // Scans the same at an interval, 100 ms to 1 h, for as long as there are

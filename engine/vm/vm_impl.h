@@ -268,7 +268,8 @@ class VmImpl final : public Vm, private VcpuHost {
   std::vector<MemslotRecord> LoggedMemslots() const;
 
   // vm_working_set.cc
-  // For AgeRange(): as TdpMmu::AgeRange(), and leaves and takes word.
+  // For AgeRange(): as TdpMmu::AgeRange(), and leaves and takes word. Reports
+  // frames of the range alone, each of them once.
   MmuProgress AgeFrames(GfnRange range, bool test_only, StopCheck stop,
                         absl::FunctionRef<void(GfnRange)> on_young);
   // The first piece of the range, up to the end of a memslot.
@@ -332,8 +333,11 @@ class VmImpl final : public Vm, private VcpuHost {
   std::atomic<int64_t> unbacked_second_{0};
   std::atomic<int64_t> unbacked_reported_{0};
 
-  // Memslots may keep idle ages.
-  std::atomic<bool> keeps_idle_ages_{false};
+  // A scan has begun some time: memslots may have word of frames.
+  std::atomic<bool> was_scanned_{false};
+  // Calls that may age without leaving or taking word. Who adds itself looks at
+  // was_scanned_ then; who sets that waits then until they are gone.
+  std::atomic<int> wordless_agers_{0};
   // A task is queued that looks whether they are still wanted.
   std::atomic<bool> release_queued_{false};
   WorkingSetScanner working_set_;

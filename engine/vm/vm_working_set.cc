@@ -6,7 +6,10 @@
 // which there is no pin to be had has no entries.
 
 #include <algorithm>
+#include <cassert>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -65,16 +68,36 @@ void VisitMapped(const TdpMmu& mmu, GfnRange range, Visit visit) {
 
 MmuProgress VmImpl::AgeFrames(GfnRange range, bool test_only, StopCheck stop,
                               absl::FunctionRef<void(GfnRange)> on_young) {
-  if (!keeps_idle_ages_.load(std::memory_order_acquire)) {
-    return mmu_->AgeRange(range, test_only, stop, on_young);
-  }
+  // Leaves reach beyond the range, and tables may become huge leaves between
+  // the steps of a walk.
+  Gfn reported = range.start;
+  const auto report = [&](GfnRange leaves) {
+    const GfnRange frames = {std::max(leaves.start, reported),
+                             std::min(leaves.end, range.end)};
+    if (frames.empty()) return;
+    reported = frames.end;
+    on_young(frames);
+  };
   MmuProgress progress{.next_gfn = range.start};
-  while (progress.next_gfn < range.end) {
+  bool stopped = false;
+  wordless_agers_.fetch_add(1);
+  if (!was_scanned_.load()) {
+    progress = mmu_->AgeRange(
+        range, test_only,
+        [&] {
+          stopped = stop();
+          return stopped || was_scanned_.load();
+        },
+        report);
+  }
+  if (wordless_agers_.fetch_sub(1) == 1) wordless_agers_.notify_all();
+  while (progress.status.ok() && !stopped && progress.next_gfn < range.end) {
     const MmuProgress piece =
-        AgePiece({progress.next_gfn, range.end}, test_only, stop, on_young);
+        AgePiece({progress.next_gfn, range.end}, test_only, stop, report);
+    assert(!piece.status.ok() || piece.next_gfn > progress.next_gfn);
     progress.next_gfn = piece.next_gfn;
     progress.status = piece.status;
-    if (!progress.status.ok() || stop()) break;
+    stopped = stop();
   }
   return progress;
 }
@@ -82,34 +105,36 @@ MmuProgress VmImpl::AgeFrames(GfnRange range, bool test_only, StopCheck stop,
 MmuProgress VmImpl::AgePiece(GfnRange range, bool test_only, StopCheck stop,
                              absl::FunctionRef<void(GfnRange)> on_young) {
   Gfn gfn;
+  GfnRange slot;
   std::shared_ptr<Memslot> memslot;
   BackingPin pin;
-  // A memslot that was found may move before it is pinned.
+  // A memslot that was found may move before it is pinned, and while there is
+  // no pin to be had.
   do {
     if (!memslots_.NextBacked(range.start, &gfn) || gfn >= range.end) {
       return {.next_gfn = range.end};
     }
+    pin.Reset();
+    slot = {};
     memslot = memslots_.Find(gfn);
     if (memslot == nullptr) continue;
     pin = PinMemslot(*memslot);
-  } while (memslot == nullptr || !memslot->range().Contains(gfn));
-  const GfnRange slot = memslot->range();
+    slot = memslot->range();
+  } while (!slot.Contains(gfn));
   if (!pin) return {.next_gfn = std::min(slot.end, range.end)};
   const GfnRange piece = {gfn, std::min({PieceEnd(gfn), slot.end, range.end})};
 
   IdleAges& ages = memslot->idle_ages();
   MutexLock lock(ages.mutex());
-  // Not yet, or no longer.
-  if (!ages.kept()) return mmu_->AgeRange(piece, test_only, stop, on_young);
-  const auto report = [&](GfnRange frames) {
-    on_young(frames.Intersect(piece));
-  };
+  if (!ages.has_words()) {
+    return mmu_->AgeRange(piece, test_only, stop, on_young);
+  }
   if (test_only) {
     VisitMapped(*mmu_, piece, [&](GfnRange frames, bool accessed) {
       ages.mutex().AssertHeld();
       if (accessed || ages.HasWord(Reader::kClient, frames.start - slot.start,
                                    frames.end - slot.start)) {
-        report(frames);
+        on_young(frames);
       }
     });
     return {.next_gfn = piece.end};
@@ -119,27 +144,35 @@ MmuProgress VmImpl::AgePiece(GfnRange range, bool test_only, StopCheck stop,
         ages.mutex().AssertHeld();
         ages.LeaveWord(young.start - slot.start, young.end - slot.start);
       });
-  VisitMapped(*mmu_, {piece.start, progress.next_gfn},
-              [&](GfnRange frames, bool) {
-                ages.mutex().AssertHeld();
-                const uint64_t first = frames.start - slot.start;
-                const uint64_t end = frames.end - slot.start;
-                if (!ages.HasWord(Reader::kClient, first, end)) return;
-                ages.TakeWord(Reader::kClient, first, end);
-                report(frames);
-              });
+  const GfnRange aged = {piece.start, progress.next_gfn};
+  VisitMapped(*mmu_, aged, [&](GfnRange frames, bool) {
+    ages.mutex().AssertHeld();
+    // A leaf that has become huge since it was aged in part: the next call
+    // takes the rest.
+    if (aged.end < piece.end) frames.end = std::min(frames.end, aged.end);
+    const uint64_t first = frames.start - slot.start;
+    const uint64_t end = frames.end - slot.start;
+    if (!ages.HasWord(Reader::kClient, first, end)) return;
+    ages.TakeWord(Reader::kClient, first, end);
+    on_young(frames);
+  });
   return progress;
 }
 
 absl::StatusOr<WorkingSet> VmImpl::ScanWorkingSet(absl::Duration start,
                                                   StopCheck stop) {
-  keeps_idle_ages_.store(true, std::memory_order_release);
+  was_scanned_.store(true);
+  while (const int agers = wordless_agers_.load()) wordless_agers_.wait(agers);
+  // By memslot, not by frame: one that moves is counted once. Memslots that are
+  // deleted meanwhile do not wait for the scan to end.
+  std::vector<std::weak_ptr<Memslot>> memslots;
+  for (const auto& memslot : memslots_.Snapshot()) memslots.push_back(memslot);
   IdleHistogram histogram;
-  // By memslot, not by frame: one that moves is counted once.
-  for (const std::shared_ptr<Memslot>& memslot : memslots_.Snapshot()) {
-    if (absl::Status s = memslot->idle_ages().Keep(); !s.ok()) return s;
-    const uint64_t frames = memslot->range().size();
-    for (uint64_t index = 0; index < frames;) {
+  for (const std::weak_ptr<Memslot>& weak : memslots) {
+    uint64_t index = 0;
+    while (const std::shared_ptr<Memslot> memslot = weak.lock()) {
+      if (index >= memslot->range().size()) break;
+      if (absl::Status s = memslot->idle_ages().Keep(); !s.ok()) return s;
       index = ScanPiece(*memslot, index, start, stop, histogram);
       if (stop()) return absl::CancelledError();
     }
@@ -188,7 +221,6 @@ uint64_t VmImpl::ScanPiece(Memslot& memslot, uint64_t index,
 }
 
 void VmImpl::DropIdleAges() {
-  keeps_idle_ages_.store(false, std::memory_order_release);
   for (const std::shared_ptr<Memslot>& memslot : memslots_.Snapshot()) {
     memslot->idle_ages().Drop();
   }

@@ -44,9 +44,12 @@ absl::Duration WorkingSetWatchers::NextScan() const {
   return std::max(next, earliest_scan_);
 }
 
-void WorkingSetWatchers::Answer(absl::Duration start, absl::Duration end,
-                                const absl::StatusOr<WorkingSet>& answer) {
+void WorkingSetWatchers::Rest(absl::Duration start, absl::Duration end) {
   earliest_scan_ = std::max(start + kMinScanInterval, end + (end - start));
+}
+
+void WorkingSetWatchers::Answer(absl::Duration start,
+                                const absl::StatusOr<WorkingSet>& answer) {
   if (answer.ok()) {
     newest_ = *answer;
     newest_start_ = start;

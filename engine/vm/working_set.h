@@ -6,9 +6,9 @@
 // gets the first scan that begins at least its interval after the last one it
 // got. A new watcher gets the newest answer at once if it is not older than its
 // interval, else a scan is due for it. Scans begin at least kMinScanInterval
-// apart, and rest for as long as the last one took: a scan that takes long does
-// not take the whole processor. A watcher that does not read misses answers: it
-// finds the newest.
+// apart, and rest for as long as the last one took, given up or not: a scan
+// that takes long does not take the whole processor. A watcher that does not
+// read misses answers: it finds the newest.
 //
 // Times are those of one monotonic clock. Thread safety: external.
 
@@ -67,9 +67,10 @@ class WorkingSetWatchers {
   absl::Duration EarliestScan() const { return earliest_scan_; }
   // When the next scan is due; never, without watchers.
   absl::Duration NextScan() const;
-  // A scan that began at `start` and ended at `end` answers.
-  void Answer(absl::Duration start, absl::Duration end,
-              const absl::StatusOr<WorkingSet>& answer);
+  // A scan ran from `start` to `end`, whether or not it answers.
+  void Rest(absl::Duration start, absl::Duration end);
+  // The scan that began at `start` answers.
+  void Answer(absl::Duration start, const absl::StatusOr<WorkingSet>& answer);
   // No answer follows.
   void Close();
 

@@ -96,11 +96,12 @@ absl::StatusOr<WorkingSet> WorkingSetScanner::Scan(StopCheck stop) {
   const absl::Duration end = options_.now();
   mutex_.Lock();
   busy_ = false;
+  watchers_.Rest(start, end);
   if (told_to_stop) {
     answer = CancelledError();
   } else {
     last_answer_.emplace(answer);
-    watchers_.Answer(start, end, answer);
+    watchers_.Answer(start, answer);
   }
   changed_.NotifyAll();
   return answer;

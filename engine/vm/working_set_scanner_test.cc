@@ -154,6 +154,7 @@ TEST_F(WorkingSetScannerTest, ACancelledEstimateEndsItsScan) {
   EXPECT_EQ(DetailOf(answer.status())->reason, ErrorReason::kCancelled);
   // What was broken off is nobody's answer.
   hold_ = false;
+  Advance(kInterval);
   ASSERT_TRUE(scanner_->Estimate(nullptr).ok());
   EXPECT_EQ(begun_, 2);
 }
@@ -175,9 +176,38 @@ TEST_F(WorkingSetScannerTest, WhoJoinedAScanThatIsGivenUpRunsOneItself) {
   Await([&] { return asked >= 2; });
   cancel = true;
   EXPECT_FALSE(first.get().ok());
+  Advance(kInterval);
   Await([&] { return begun_ == 2; });
   hold_ = false;
   EXPECT_TRUE(second.get().ok());
+}
+
+TEST_F(WorkingSetScannerTest, AScanThatIsGivenUpIsFollowedByARest) {
+  hold_ = true;
+  std::atomic<bool> cancel = false;
+  auto given_up = std::async(std::launch::async, [&] {
+    return scanner_->Estimate([&] { return cancel.load(); });
+  });
+  Await([&] { return begun_ == 1; });
+  Advance(absl::Seconds(2));
+  cancel = true;
+  EXPECT_FALSE(given_up.get().ok());
+  hold_ = false;
+  std::atomic<int> asked = 0;
+  auto next = std::async(std::launch::async, [&] {
+    return scanner_->Estimate([&] {
+      ++asked;
+      return false;
+    });
+  });
+  Advance(absl::Milliseconds(1999));
+  // Asked twice after that, it has looked at the clock in between.
+  const int before = asked;
+  Await([&] { return begun_ > 1 || asked >= before + 3; });
+  EXPECT_EQ(begun_, 1) << "as long as the scan took";
+  Advance(absl::Milliseconds(1));
+  EXPECT_TRUE(next.get().ok());
+  EXPECT_EQ(begun_, 2);
 }
 
 TEST_F(WorkingSetScannerTest, TheLastWatcherThatGoesEndsTheScan) {

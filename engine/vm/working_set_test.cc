@@ -58,8 +58,13 @@ class WorkingSetWatchersTest : public testing::Test {
     now_ = watchers_.NextScan();
     const absl::Duration start = now_;
     now_ += duration;
-    watchers_.Answer(start, now_, WorkingSetAt(start));
+    Answer(start, now_, WorkingSetAt(start));
     return start / kMs;
+  }
+  void Answer(absl::Duration start, absl::Duration end,
+              const absl::StatusOr<WorkingSet>& answer) {
+    watchers_.Rest(start, end);
+    watchers_.Answer(start, answer);
   }
   static WorkingSet WorkingSetAt(absl::Duration time) {
     return {.scan_time = absl::UnixEpoch() + time, .buckets = {}};
@@ -86,7 +91,7 @@ TEST_F(WorkingSetWatchersTest, NobodyWatchesNothingIsDue) {
 TEST_F(WorkingSetWatchersTest, OneWatcherGetsAScanAtOnceAndThenOneAnInterval) {
   const int64_t id = Add(250 * kMs);
   EXPECT_LE(watchers_.NextScan(), now_);
-  watchers_.Answer(now_, now_, WorkingSetAt(now_));
+  Answer(now_, now_, WorkingSetAt(now_));
   EXPECT_EQ(Read(id), 1000);
   EXPECT_EQ(Read(id), -1) << "once";
   EXPECT_EQ(ScanWhenDue(), 1250);
@@ -98,7 +103,7 @@ TEST_F(WorkingSetWatchersTest, OneWatcherGetsAScanAtOnceAndThenOneAnInterval) {
 TEST_F(WorkingSetWatchersTest, WatchersShareTheScansOfTheFastest) {
   const int64_t fast = Add(200 * kMs);
   const int64_t slow = Add(500 * kMs);
-  watchers_.Answer(now_, now_, WorkingSetAt(now_));
+  Answer(now_, now_, WorkingSetAt(now_));
   EXPECT_EQ(Read(fast), 1000);
   EXPECT_EQ(Read(slow), 1000);
   std::vector<int64_t> scans, fast_got, slow_got;
@@ -115,7 +120,7 @@ TEST_F(WorkingSetWatchersTest, WatchersShareTheScansOfTheFastest) {
 TEST_F(WorkingSetWatchersTest, TheFastestGoesAndTheOthersSetThePace) {
   const int64_t fast = Add(100 * kMs);
   const int64_t slow = Add(1000 * kMs);
-  watchers_.Answer(now_, now_, WorkingSetAt(now_));
+  Answer(now_, now_, WorkingSetAt(now_));
   EXPECT_EQ(ScanWhenDue(), 1100);
   watchers_.Remove(fast);
   EXPECT_EQ(ScanWhenDue(), 2000);
@@ -124,7 +129,7 @@ TEST_F(WorkingSetWatchersTest, TheFastestGoesAndTheOthersSetThePace) {
 
 TEST_F(WorkingSetWatchersTest, ANewWatcherGetsAnAnswerThatIsNewEnough) {
   Add(1000 * kMs);
-  watchers_.Answer(now_, now_, WorkingSetAt(now_));
+  Answer(now_, now_, WorkingSetAt(now_));
   now_ += 300 * kMs;
   const int64_t patient = Add(300 * kMs);
   EXPECT_EQ(Read(patient), 1000) << "which is 300 ms old";
@@ -135,10 +140,10 @@ TEST_F(WorkingSetWatchersTest, ANewWatcherGetsAnAnswerThatIsNewEnough) {
 
 TEST_F(WorkingSetWatchersTest, AScanOfSomebodyElseIsNobodysBeforeItsTime) {
   const int64_t id = Add(1000 * kMs);
-  watchers_.Answer(now_, now_, WorkingSetAt(now_));
+  Answer(now_, now_, WorkingSetAt(now_));
   EXPECT_EQ(Read(id), 1000);
   now_ += 400 * kMs;
-  watchers_.Answer(now_, now_, WorkingSetAt(now_));
+  Answer(now_, now_, WorkingSetAt(now_));
   EXPECT_EQ(Read(id), -1);
   EXPECT_EQ(ScanWhenDue(), 2000);
 }
@@ -153,7 +158,7 @@ TEST_F(WorkingSetWatchersTest, ASlowReaderFindsTheNewestAnswerOnly) {
 
 TEST_F(WorkingSetWatchersTest, ScansAreApartAndRestAsLongAsTheyTake) {
   Add(100 * kMs);
-  watchers_.Answer(now_, now_ + 10 * kMs, WorkingSetAt(now_));
+  Answer(now_, now_ + 10 * kMs, WorkingSetAt(now_));
   EXPECT_EQ(watchers_.EarliestScan(), 1100 * kMs);
   now_ = 1010 * kMs;
   Add(100 * kMs);
@@ -164,7 +169,7 @@ TEST_F(WorkingSetWatchersTest, ScansAreApartAndRestAsLongAsTheyTake) {
 
 TEST_F(WorkingSetWatchersTest, AFailureIsReadLikeAnAnswerAndNotShownToTheNext) {
   const int64_t id = Add(100 * kMs);
-  watchers_.Answer(now_, now_, absl::InternalError("broken"));
+  Answer(now_, now_, absl::InternalError("broken"));
   EXPECT_EQ(wakes_[0], 1);
   EXPECT_EQ(watchers_.Read(id).status().message(), "broken");
   EXPECT_EQ(Read(id), -1);

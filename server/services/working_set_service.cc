@@ -43,21 +43,44 @@ void WorkingSetHandler::EstimateWorkingSet(
     v1::EstimateWorkingSetResponse* response, Reply reply) {
   absl::StatusOr<NamedVm> vm = FindVm(registry_, "vm", request.vm());
   if (!vm.ok()) return reply(vm.status());
+  std::deque<Estimate> unwanted;
+  bool run = false;
   {
     absl::MutexLock lock(&mutex_);
+    // Who calls again and again with short deadlines must not pile up.
+    unwanted = Take(
+        [](const Estimate& estimate) { return estimate.context->cancelled(); });
+    run = !scanned_.contains(vm->vm.get()) && runners_ < kMaxScans;
+    if (run) ++runners_;
     estimates_.push_back(
         {std::move(vm->vm), &context, response, std::move(reply)});
-    if (estimating_) return;
-    estimating_ = true;
   }
-  RunEstimate();
+  for (const Estimate& estimate : unwanted) {
+    estimate.reply(estimate.context->CheckAlive());
+  }
+  if (run) RunEstimate();
+}
+
+std::deque<WorkingSetHandler::Estimate>::iterator
+WorkingSetHandler::NextEstimate() {
+  return std::find_if(estimates_.begin(), estimates_.end(),
+                      [this](const Estimate& estimate) {
+                        mutex_.AssertHeld();
+                        return !scanned_.contains(estimate.vm.get());
+                      });
 }
 
 void WorkingSetHandler::RunEstimate() {
   std::shared_ptr<Vm> vm;
   {
     absl::MutexLock lock(&mutex_);
-    vm = estimates_.front().vm;
+    const auto next = NextEstimate();
+    if (next == estimates_.end()) {
+      --runners_;
+      return;
+    }
+    vm = next->vm;
+    scanned_.insert(vm.get());
   }
   const auto is_unwanted = [&] {
     absl::MutexLock lock(&mutex_);
@@ -70,32 +93,38 @@ void WorkingSetHandler::RunEstimate() {
       {.time = absl::InfiniteDuration(), .cancelled = is_unwanted});
   // Somebody may have come to want it in the meantime.
   const bool given_up = absl::IsCancelled(answer.status());
-  AnswerAll(TakeEstimates(vm.get(), given_up), answer);
+  std::deque<Estimate> answered;
+  bool more = false;
   {
     absl::MutexLock lock(&mutex_);
-    estimating_ = !estimates_.empty();
-    if (!estimating_) return;
+    answered = Take([&](const Estimate& estimate) {
+      return estimate.context->cancelled() || (estimate.vm == vm && !given_up);
+    });
+    scanned_.erase(vm.get());
+    more = NextEstimate() != estimates_.end();
+    if (!more) --runners_;
   }
+  AnswerAll(std::move(answered), answer);
   // Other work of the executor comes between.
-  if (executor_.Post([this] { RunEstimate(); })) return;
+  if (!more || executor_.Post([this] { RunEstimate(); })) return;
   std::deque<Estimate> rest;
   {
     absl::MutexLock lock(&mutex_);
-    estimating_ = false;
-    rest = std::exchange(estimates_, {});
+    --runners_;
+    rest = Take([this](const Estimate& estimate) {
+      mutex_.AssertHeld();
+      return !scanned_.contains(estimate.vm.get());
+    });
   }
   AnswerAll(std::move(rest), DrainingError());
 }
 
-std::deque<WorkingSetHandler::Estimate> WorkingSetHandler::TakeEstimates(
-    const Vm* vm, bool given_up) {
+std::deque<WorkingSetHandler::Estimate> WorkingSetHandler::Take(
+    absl::FunctionRef<bool(const Estimate&)> wanted) {
   std::deque<Estimate> taken;
   std::deque<Estimate> kept;
-  absl::MutexLock lock(&mutex_);
   for (Estimate& estimate : estimates_) {
-    const bool take =
-        estimate.vm.get() == vm && (!given_up || estimate.context->cancelled());
-    (take ? taken : kept).push_back(std::move(estimate));
+    (wanted(estimate) ? taken : kept).push_back(std::move(estimate));
   }
   estimates_ = std::move(kept);
   return taken;

@@ -7,8 +7,10 @@
 
 #include <deque>
 #include <memory>
+#include <set>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -27,9 +29,14 @@ class WorkingSetHandler {
   WorkingSetHandler(const VmRegistry& registry, Executor& executor)
       : registry_(registry), executor_(executor) {}
 
-  // Takes as long as a scan of the VM. One scan at a time is made for all such
-  // calls, so that they hold one thread of the executor, however many there
-  // are; those for the same VM are answered by the same scan.
+  // VMs that are scanned for estimates at the same time: half of the executor's
+  // threads.
+  static constexpr int kMaxScans = 4;
+
+  // Takes as long as a scan of the VM. However many such calls there are, they
+  // hold kMaxScans threads of the executor at most; those for the same VM are
+  // answered by the same scan. One that is not wanted any more waits for a scan
+  // to end, or for the next call to come, at the longest.
   void EstimateWorkingSet(CallContext& context,
                           const v1::EstimateWorkingSetRequest& request,
                           v1::EstimateWorkingSetResponse* response,
@@ -49,22 +56,27 @@ class WorkingSetHandler {
     Reply reply;
   };
 
-  // Scans the VM that has waited longest, and answers.
+  // Scans the VM that has waited longest, and answers. For one of runners_.
   void RunEstimate() ABSL_LOCKS_EXCLUDED(mutex_);
-  // The calls that wait for this VM. With `given_up`, those alone that nobody
-  // wants any more.
-  std::deque<Estimate> TakeEstimates(const Vm* vm, bool given_up)
-      ABSL_LOCKS_EXCLUDED(mutex_);
-  void AnswerAll(std::deque<Estimate> estimates,
-                 const absl::StatusOr<WorkingSet>& answer);
+  // The oldest estimate whose VM nobody scans, or the end.
+  std::deque<Estimate>::iterator NextEstimate()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes estimates out of estimates_.
+  std::deque<Estimate> Take(absl::FunctionRef<bool(const Estimate&)> wanted)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void AnswerAll(std::deque<Estimate> estimates,
+                        const absl::StatusOr<WorkingSet>& answer);
 
   const VmRegistry& registry_;
   Executor& executor_;
   absl::Mutex mutex_;
   // Oldest first, those whose scan runs included.
   std::deque<Estimate> estimates_ ABSL_GUARDED_BY(mutex_);
-  // RunEstimate() runs or is queued.
-  bool estimating_ ABSL_GUARDED_BY(mutex_) = false;
+  // How often RunEstimate() runs or is queued. Where an estimate's VM is not
+  // scanned, one is queued, or there are kMaxScans.
+  int runners_ ABSL_GUARDED_BY(mutex_) = 0;
+  // What those that run scan. They answer all estimates of these VMs.
+  std::set<const Vm*> scanned_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tdp::server

@@ -2,9 +2,11 @@
 
 #include <atomic>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
@@ -106,6 +108,32 @@ class WorkingSetServiceTest : public testing::Test {
     std::atomic<bool> hold = true;
     std::atomic<int> begun = 0;
   };
+  // As many scans as there may be at a time, of as many VMs.
+  struct AllScans {
+    explicit AllScans(WorkingSetServiceTest& test) {
+      for (size_t i = 0; i < kCount; ++i) {
+        const std::string vm = absl::StrCat("busy", i);
+        scans[i] =
+            std::make_unique<HeldScans>(*test.registry_.MakeVmForTest(vm));
+        threads[i] = std::thread(
+            [&, i, vm] { calls[i].Start(test.handler_, "vms/" + vm); });
+        scans[i]->AwaitBegun(1);
+      }
+    }
+    ~AllScans() {
+      for (size_t i = 0; i < kCount; ++i) End(i);
+    }
+    void End(size_t i) {
+      if (!threads[i].joinable()) return;
+      scans[i]->hold = false;
+      EXPECT_EQ(calls[i].young(), 1);
+      threads[i].join();
+    }
+    static constexpr size_t kCount = WorkingSetHandler::kMaxScans;
+    std::unique_ptr<HeldScans> scans[kCount];
+    Estimating calls[kCount];
+    std::thread threads[kCount];
+  };
 
   FakeVmRegistry registry_;
   std::shared_ptr<FakeVm> fake_ = registry_.MakeVmForTest("a");
@@ -162,23 +190,42 @@ TEST_F(WorkingSetServiceTest, EstimatesOfOneVmAreAnsweredByOneScan) {
   EXPECT_EQ(scans.begun, 1);
 }
 
-TEST_F(WorkingSetServiceTest, EstimatesOfManyVmsHoldOneThread) {
-  const std::shared_ptr<FakeVm> other = registry_.MakeVmForTest("b");
+TEST_F(WorkingSetServiceTest, SomeVmsAreScannedAtATimeAndTheOthersWait) {
   HeldScans scans(*fake_);
-  HeldScans others(*other);
-  Estimating first, second;
-  std::thread runs([&] { first.Start(handler_, "vms/a"); });
+  AllScans all(*this);
+  Estimating waits;
+  waits.Start(handler_, "vms/a");
+  EXPECT_EQ(scans.begun, 0);
+  all.End(2);
+  // On the executor now, beside those that go on.
   scans.AwaitBegun(1);
-  second.Start(handler_, "vms/b");
-  EXPECT_EQ(others.begun, 0);
+  EXPECT_FALSE(waits.answered.HasBeenNotified());
   scans.hold = false;
-  EXPECT_EQ(first.young(), 1);
-  runs.join();
-  // On the executor now.
-  others.AwaitBegun(1);
-  EXPECT_FALSE(second.answered.HasBeenNotified());
-  others.hold = false;
-  EXPECT_EQ(second.young(), 1);
+  EXPECT_EQ(waits.young(), 1);
+}
+
+TEST_F(WorkingSetServiceTest, WhoGivesUpWhileItWaitsIsAnsweredAsTheNextComes) {
+  HeldScans scans(*fake_);
+  AllScans all(*this);
+  Estimating waiting[100];
+  for (Estimating& call : waiting) call.Start(handler_, "vms/a");
+  for (Estimating& call : waiting) {
+    EXPECT_FALSE(call.answered.HasBeenNotified());
+    if (&call != &waiting[7]) call.context.Cancel();
+  }
+  Estimating next;
+  next.Start(handler_, "vms/a");
+  for (Estimating& call : waiting) {
+    const bool given_up = &call != &waiting[7];
+    ASSERT_EQ(call.answered.HasBeenNotified(), given_up);
+    if (!given_up) continue;
+    EXPECT_EQ(ReasonOf(call.status), "CANCELLED");
+  }
+  EXPECT_EQ(scans.begun, 0);
+  scans.hold = false;
+  all.End(0);
+  EXPECT_EQ(waiting[7].young(), 1);
+  EXPECT_EQ(next.young(), 1);
 }
 
 TEST_F(WorkingSetServiceTest, WhoComesAsAScanIsGivenUpGetsOneOfItsOwn) {
@@ -202,18 +249,14 @@ TEST_F(WorkingSetServiceTest, WhoComesAsAScanIsGivenUpGetsOneOfItsOwn) {
 }
 
 TEST_F(WorkingSetServiceTest, EstimatesThatWaitEndWithTheDaemon) {
-  const std::shared_ptr<FakeVm> other = registry_.MakeVmForTest("b");
-  HeldScans scans(*fake_);
-  Estimating first, second;
-  std::thread runs([&] { first.Start(handler_, "vms/a"); });
-  scans.AwaitBegun(1);
-  second.Start(handler_, "vms/b");
+  AllScans all(*this);
+  Estimating waits;
+  waits.Start(handler_, "vms/a");
   executor_.Shutdown();
-  scans.hold = false;
-  EXPECT_EQ(first.young(), 1);
-  runs.join();
-  second.answered.WaitForNotification();
-  EXPECT_EQ(ReasonOf(second.status), "DRAINING");
+  all.End(1);
+  waits.answered.WaitForNotification();
+  EXPECT_EQ(ReasonOf(waits.status), "DRAINING");
+  EXPECT_FALSE(all.calls[0].answered.HasBeenNotified()) << "its scan goes on";
 }
 
 TEST_F(WorkingSetServiceTest, SendsEachHistogramAsItComes) {
