@@ -165,20 +165,35 @@ absl::StatusOr<size_t> Memslot::ReadFaults(absl::Span<FaultEvent> events) {
   return count;
 }
 
-int Memslot::SetAccess(uint64_t page, int protection) {
-  return calls_->Mprotect(memory_->window() + (page << page_shift()),
-                          page_bytes(), protection);
+uint64_t Memslot::pages_per_granule() const {
+  constexpr uint64_t kMaxGranules = 64;
+  if (host_page_level() == PageLevel::k4K) return 1;
+  const uint64_t pages = size_bytes() >> page_shift();
+  return (pages + kMaxGranules - 1) / kMaxGranules;
+}
+
+int Memslot::SetAccess(uint64_t granule, int protection) {
+  const uint64_t bytes = pages_per_granule() << page_shift();
+  const uint64_t offset = granule * bytes;
+  return calls_->Mprotect(memory_->window() + offset,
+                          std::min(bytes, size_bytes() - offset), protection);
+}
+
+void Memslot::GiveBackPages() {
+  if (host_page_level() == PageLevel::k4K) return;
+  // Should it fail, they go with the last reference.
+  memory_->PunchHole(0, size_bytes() >> page_shift());
 }
 
 absl::Status Memslot::Refuse(Gfn gfn) {
-  const uint64_t page = PagesOf({gfn, gfn + 1}).first;
+  const uint64_t granule = GranuleOf(gfn);
   {
     MutexLock lock(refused_mutex_);
-    int& count = refused_[page];
+    int& count = refused_[granule];
     if (count == 0) {
-      const int error = SetAccess(page, PROT_NONE);
+      const int error = SetAccess(granule, PROT_NONE);
       if (error != 0) {
-        refused_.erase(page);
+        refused_.erase(granule);
         return HostCallError("mprotect(PROT_NONE)", error);
       }
     }
@@ -192,16 +207,16 @@ absl::Status Memslot::Refuse(Gfn gfn) {
 }
 
 absl::Status Memslot::Admit(Gfn gfn) {
-  const uint64_t page = PagesOf({gfn, gfn + 1}).first;
+  const uint64_t granule = GranuleOf(gfn);
   MutexLock lock(refused_mutex_);
-  const auto found = refused_.find(page);
+  const auto found = refused_.find(granule);
   if (found == refused_.end()) {
     return InternalError(
         absl::StrCat("frame ", Hex(gfn.value()), " is not refused"),
         {{"gfn", Hex(gfn.value())}});
   }
   if (found->second == 1) {
-    const int error = SetAccess(page, PROT_READ | PROT_WRITE);
+    const int error = SetAccess(granule, PROT_READ | PROT_WRITE);
     if (error != 0) return HostCallError("mprotect(PROT_READ|WRITE)", error);
     refused_.erase(found);
   } else {

@@ -146,6 +146,10 @@ class Memslot final : public Backing {
   absl::Status DiscardContent(GfnRange run, uint64_t* done_frames,
                               int64_t* freed_frames);
 
+  // Gives 2M pages back to their pool now, and not when the last reference
+  // goes: the next memslot may need them. REQUIRES: out of the MemslotTable.
+  void GiveBackPages();
+
   // Faults.
   //
   // Reads up to events.size() events without waiting.
@@ -155,8 +159,8 @@ class Memslot final : public Backing {
 
   // Ejection: makes accesses to a frame fail, so that threads that sleep on it
   // leave the kernel without having done the access, and wakes them. So do
-  // those to the rest of its host page. Each call needs one Admit(). What the
-  // window maps stays as it is.
+  // those to the rest of its host page, or to some 2M pages around. Each call
+  // needs one Admit(). What the window maps stays as it is.
   absl::Status Refuse(Gfn gfn);
   absl::Status Admit(Gfn gfn);
   // Host pages that are refused.
@@ -255,7 +259,13 @@ class Memslot final : public Backing {
 
   // UFFDIO_WRITEPROTECT without waking, tried again where the kernel asks.
   int SetProtection(Hva start, uint64_t bytes, HostProtection protection);
-  int SetAccess(uint64_t page, int protection);
+  // Pages that are refused together. Mappings of 2M pages stay cut where they
+  // were cut once, so these are cut in a bounded number of places.
+  uint64_t pages_per_granule() const;
+  uint64_t GranuleOf(Gfn gfn) const {
+    return PagesOf({gfn, gfn + 1}).first / pages_per_granule();
+  }
+  int SetAccess(uint64_t granule, int protection);
 
   const std::string name_;
   const PageLevel max_fault_level_;

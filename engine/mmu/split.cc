@@ -23,12 +23,12 @@ absl::StatusOr<bool> TdpMmu::SplitHugeLeaf(const TdpRoot& root, Gfn gfn,
     const LastEntry last = FindLastEntry(root.tree(), gfn);
     if (last.level != level || last.spte.IsNonPresent()) return false;
   }
-  // A memslot stays until its leaves are gone.
-  if (const PinResult found = backings_.Pin(gfn, PinMode::kUnmap); found.pin) {
-    if (absl::Status s = CheckLeafLevel(*found.pin, ChildLevel(level));
-        !s.ok()) {
-      return s;
-    }
+  // Until the leaf is split, so that none of another memslot is met: that one
+  // may not be cut. A memslot stays until its leaves are gone.
+  const PinResult found = backings_.Pin(gfn, PinMode::kUnmap);
+  if (!found.pin) return false;
+  if (absl::Status s = CheckLeafLevel(*found.pin, ChildLevel(level)); !s.ok()) {
+    return s;
   }
   PageTableCache cache(pool_);
   if (absl::Status s = limit == TableLimit::kEnforced ? cache.TopUp(1)

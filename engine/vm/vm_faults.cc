@@ -79,10 +79,16 @@ void VmImpl::ServeFaults(const std::shared_ptr<Memslot>& memslot) {
         memslot->ReadFaults(absl::MakeSpan(events));
     if (!read.ok()) return;
     count = *read;
+    std::array<ChangeSequence::Snapshot, kEventsPerRead> sequences;
+    // Before the first is served, which may wake the others' vCPUs.
+    for (size_t i = 0; i < count; ++i) {
+      sequences[i] = mmu_->ReadSequence(events[i].gfn);
+    }
     for (size_t i = 0; i < count; ++i) {
       ServeFault({.memslot = memslot,
                   .event = events[i],
                   .sweeps = sweeps,
+                  .sequence = sequences[i],
                   .begin = absl::Now()});
     }
   }
@@ -94,11 +100,12 @@ void VmImpl::ServeFault(GuestFault fault) {
   // and nobody sleeps. The pin keeps it that way until the event is answered.
   if (!memslot.TryPin(PinMode::kUnmap)) return;
   const BackingPin pin(&memslot, /*for_map=*/false);
-  FaultEvent& event = fault.event;
-  event.gfn = memslot.range().start + event.index;
-  // Read while the vCPU still waits: a zap after it has come out, by a stop for
-  // instance, is not undone by its fault.
-  const ChangeSequence::Snapshot sequence = mmu_->ReadSequence(event.gfn);
+  const FaultEvent& event = fault.event;
+  if (event.gfn != memslot.range().start + event.index) {
+    // It has moved, and all vCPUs were outside.
+    memslot.Wake(HostPageOf(memslot, memslot.range().start + event.index));
+    return;
+  }
   const bool waits = fault.loaded ? vcpus_->StillFaults(memslot, event)
                                   : vcpus_->BeginFault(memslot, event);
   if (!waits) return;
@@ -110,15 +117,16 @@ void VmImpl::ServeFault(GuestFault fault) {
   if (!fault.loaded && loads && !memslot.LoadsQuickly(event.gfn)) {
     // The vCPU stays known as faulting: whoever wants it outside ejects it, and
     // then a loader finds it gone.
-    pager_->RunInLoader(memslot, event.index,
-                        [this, fault] { LoadAndServe(fault); });
+    const uint64_t page =
+        event.index & ~(FramesPerEntry(memslot.host_page_level()) - 1);
+    pager_->RunInLoader(memslot, page, [this, fault] { LoadAndServe(fault); });
     return;
   }
   const FaultOutcome outcome =
       mmu_->HandleFault({.gfn = event.gfn,
                          .write = event.write,
                          .may_install = !memslot.faults_wait(),
-                         .sequence = sequence,
+                         .sequence = fault.sequence,
                          .sweeps = fault.sweeps});
   // Before anybody can see the access wait.
   fault_stats_.Record(KindOf(outcome), absl::Now() - fault.begin);
@@ -153,7 +161,8 @@ void VmImpl::LoadAndServe(GuestFault fault) {
     Memslot& memslot = *fault.memslot;
     if (!memslot.TryPin(PinMode::kUnmap)) return;
     const BackingPin pin(&memslot, /*for_map=*/false);
-    const Gfn gfn = memslot.range().start + fault.event.index;
+    const Gfn gfn = fault.event.gfn;
+    if (gfn != memslot.range().start + fault.event.index) return;
     if (!vcpus_->StillFaults(memslot, fault.event)) return;
     // A failure is seen, and told of, when the fault is served.
     memslot.LoadContent({gfn, gfn + 1}).IgnoreError();

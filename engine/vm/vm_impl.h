@@ -288,6 +288,9 @@ class VmImpl final : public Vm, private VcpuHost {
     std::shared_ptr<Memslot> memslot;
     FaultEvent event;
     uint64_t sweeps = 0;  // before the event was read
+    // Before a zap after its vCPU has come out, by a stop for instance: that is
+    // not undone by the fault.
+    ChangeSequence::Snapshot sequence;
     absl::Time begin;
     bool loaded = false;  // its content, if that could be had
   };

@@ -427,6 +427,7 @@ absl::Status VmImpl::RemoveMemslot(const std::string& id, bool force) {
   pager_->Remove(*memslot);
   const Pfn pfn = memslot->base_pfn();
   memslots_.Remove(memslot);
+  memslot->GiveBackPages();
   mmu_->ClearLimits(memslot->range());
   FreePfns(pfn);
   {
