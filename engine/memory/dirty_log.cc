@@ -108,23 +108,24 @@ void DirtyLog::RemoveAllConsumers() {
 }
 
 template <typename Visit>
-bool DirtyLog::WithBitmap(int place, Visit visit) {
+void DirtyLog::WithBitmap(int place, Visit visit) {
   Consumer& consumer = consumers_[static_cast<size_t>(place)];
-  if (!consumer.users.TryPin()) return false;
-  const bool found = consumer.bitmap.has_value();
-  if (found) visit(consumer);
+  if (!consumer.users.TryPin()) return;
+  if (consumer.bitmap.has_value()) visit(consumer);
   consumer.users.Unpin();
-  return found;
+}
+
+template <typename Visit>
+void DirtyLog::ForEachBitmap(Visit visit) {
+  const uint32_t present = present_.load(std::memory_order_acquire);
+  for (int place = 0; present >> place != 0; ++place) {
+    if ((present >> place & 1) != 0) WithBitmap(place, visit);
+  }
 }
 
 void DirtyLog::Mark(uint64_t first, uint64_t end) {
-  const uint32_t present = present_.load(std::memory_order_acquire);
-  for (int place = 0; present >> place != 0; ++place) {
-    if ((present >> place & 1) == 0) continue;
-    WithBitmap(place, [&](const Consumer& consumer) {
-      consumer.bitmap->Set(first, end);
-    });
-  }
+  ForEachBitmap(
+      [&](const Consumer& consumer) { consumer.bitmap->Set(first, end); });
 }
 
 absl::Status DirtyLog::Harvest(
@@ -133,18 +134,14 @@ absl::Status DirtyLog::Harvest(
   harvested_.resize((frame_count_ + kWordBits - 1) / kWordBits);
   // What was taken before a failure is not taken again, so it counts.
   const absl::Status status = take(absl::MakeSpan(harvested_));
-  const uint32_t present = present_.load(std::memory_order_acquire);
-  for (int place = 0; present >> place != 0; ++place) {
-    if ((present >> place & 1) == 0) continue;
-    WithBitmap(place, [&](const Consumer& consumer) {
-      harvest_mutex_.AssertHeld();
-      for (size_t i = 0; i < harvested_.size(); ++i) {
-        if (harvested_[i] == 0) continue;
-        consumer.bitmap->word(i).fetch_or(harvested_[i],
-                                          std::memory_order_acq_rel);
-      }
-    });
-  }
+  ForEachBitmap([&](const Consumer& consumer) {
+    harvest_mutex_.AssertHeld();
+    for (size_t i = 0; i < harvested_.size(); ++i) {
+      if (harvested_[i] == 0) continue;
+      consumer.bitmap->word(i).fetch_or(harvested_[i],
+                                        std::memory_order_acq_rel);
+    }
+  });
   return status;
 }
 

@@ -116,9 +116,12 @@ class DirtyLog {
   };
   static constexpr uint64_t kNeverRead = ~uint64_t{0};
 
-  // Calls visit(consumer) for the one at `place` if it has a bitmap.
+  // Calls visit(consumer) for the one at `place` if it has a bitmap, and for
+  // each that has one.
   template <typename Visit>
-  bool WithBitmap(int place, Visit visit);
+  void WithBitmap(int place, Visit visit);
+  template <typename Visit>
+  void ForEachBitmap(Visit visit);
 
   const uint64_t frame_count_;
   std::atomic<Mode> mode_{Mode::kOff};

@@ -47,12 +47,10 @@ absl::Status TdpMmu::Batch::PinPieces() {
         if (!mmu_.backings_.NextBacked(gfn + 1, &gfn)) break;
         continue;
       }
-      const bool protects =
-          operation.kind == MmuOperation::Kind::kWriteProtect ||
-          (operation.kind == MmuOperation::Kind::kProtect &&
-           operation.access.read && !operation.access.write);
       // It was not here when the caller made sure that writes can be held back.
-      if (protects && !found.pin->write_protects()) return ChangingError(gfn);
+      if (operation.HoldsWritesBack() && !found.pin->write_protects()) {
+        return ChangingError(gfn);
+      }
       const GfnRange piece =
           GfnRange{gfn, range.end}.Intersect(found.pin->range());
       absl::Status granule = CheckHostPages(*found.pin, operation.range);

@@ -96,6 +96,12 @@ struct MmuOperation {
   PageLevel min_level = PageLevel::k4K;  // kWriteProtect
   PageLevel max_level = PageLevel::k2M;  // kMap: an upper bound
   bool write = false;                    // kMap: see MapOptions::write
+
+  // Leaves frames that can be read and not written.
+  bool HoldsWritesBack() const {
+    return kind == Kind::kWriteProtect ||
+           (kind == Kind::kProtect && access.read && !access.write);
+  }
 };
 
 struct BatchOutcome {

@@ -6,7 +6,6 @@
 #include <set>
 #include <string>
 #include <thread>
-#include <tuple>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -25,37 +24,17 @@ using ::testing::IsEmpty;
 constexpr uint64_t kBlock = FramesPerEntry(PageLevel::k2M);
 constexpr char kSlot[] = "ram";
 
-// With the hypervisor and the way in which writes become known.
-class DirtyLogVmTest : public VmTest,
-                       public testing::WithParamInterface<
-                           std::tuple<HypervisorKind, DirtyMode>> {
- public:
-  static std::string Suffix(const testing::TestParamInfo<ParamType>& info) {
-    const auto [hypervisor, mode] = info.param;
-    return absl::StrCat(
-        hypervisor == HypervisorKind::kKvm ? "Kvm" : "Software",
-        mode == DirtyMode::kHarvest ? "Harvest" : "WriteProtect");
-  }
-
+class DirtyLogVmTest : public VmInEachDirtyModeTest {
  protected:
   using Frames = std::set<uint64_t>;
 
-  void SetUp() override {
-    VmTest::SetUp();
-    if (hypervisor() == HypervisorKind::kKvm && !HasKvm()) {
-      GTEST_SKIP() << "KVM does not work here";
-    }
-  }
-  static HypervisorKind hypervisor() { return std::get<0>(GetParam()); }
-  static bool Harvests() {
-    return std::get<1>(GetParam()) == DirtyMode::kHarvest;
-  }
+  static bool Harvests() { return Mode() == DirtyMode::kHarvest; }
   Vm& CreateVm(int vcpu_count) {
-    return VmTest::CreateVm(hypervisor(), vcpu_count);
+    return VmTest::CreateVm(Hypervisor(), vcpu_count);
   }
   static void AddMemslot(Vm& vm, const std::string& id, uint64_t base_gfn,
                          int64_t frame_count, MemslotConfig config = {}) {
-    config.dirty_mode = std::get<1>(GetParam());
+    config.dirty_mode = Mode();
     VmTest::AddMemslot(vm, id, base_gfn, frame_count, config);
   }
 
@@ -368,12 +347,7 @@ TEST_P(DirtyLogVmTest, ACopyByTheLogEqualsTheMemoryWhateverElseHappens) {
   ExpectCleanAudit(vm, WholeRange(vm));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Ways, DirtyLogVmTest,
-    testing::Combine(
-        testing::Values(HypervisorKind::kKvm, HypervisorKind::kSoftware),
-        testing::Values(DirtyMode::kWriteProtect, DirtyMode::kHarvest)),
-    DirtyLogVmTest::Suffix);
+INSTANTIATE_IN_EACH_DIRTY_MODE(DirtyLogVmTest);
 
 }  // namespace
 }  // namespace tdp

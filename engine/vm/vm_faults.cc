@@ -26,6 +26,12 @@ GfnRange BlockOf(Gfn gfn) {
   return {block, block + FramesPerEntry(PageLevel::k2M)};
 }
 
+// A source that did not give its bytes.
+bool IsSourceFailure(const absl::Status& status) {
+  const std::optional<ErrorDetail> detail = DetailOf(status);
+  return detail.has_value() && detail->reason == ErrorReason::kSourceFailed;
+}
+
 FaultKind KindOf(const FaultOutcome& outcome) {
   switch (outcome.result) {
     case FaultResult::kFixed:
@@ -36,12 +42,9 @@ FaultKind KindOf(const FaultOutcome& outcome) {
       return FaultKind::kWriteProtected;
     case FaultResult::kForbidden:
       return FaultKind::kWaiting;
-    case FaultResult::kFailed: {
-      const std::optional<ErrorDetail> detail = DetailOf(outcome.status);
-      return detail.has_value() && detail->reason == ErrorReason::kSourceFailed
-                 ? FaultKind::kSourceError
-                 : FaultKind::kWaiting;
-    }
+    case FaultResult::kFailed:
+      return IsSourceFailure(outcome.status) ? FaultKind::kSourceError
+                                             : FaultKind::kWaiting;
     case FaultResult::kUnbacked:
     case FaultResult::kChanging:
     case FaultResult::kRetry:
@@ -56,10 +59,8 @@ WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
                                 const Memslot& memslot, Gfn gfn,
                                 bool write) const {
   if (outcome.result == FaultResult::kFailed) {
-    const std::optional<ErrorDetail> detail = DetailOf(outcome.status);
-    const bool source =
-        detail.has_value() && detail->reason == ErrorReason::kSourceFailed;
-    return {source ? WaitCause::kSourceFailed : WaitCause::kHostFailed,
+    return {IsSourceFailure(outcome.status) ? WaitCause::kSourceFailed
+                                            : WaitCause::kHostFailed,
             std::string(outcome.status.message())};
   }
   if (write && !memslot.writable()) {

@@ -229,14 +229,8 @@ absl::Status VmImpl::CheckBatch(absl::Span<const BatchOperation> operations,
         step.max_level = operation.level == 1 ? PageLevel::k4K : PageLevel::k2M;
         break;
     }
-    const bool protects =
-        operation.kind == BatchOperation::Kind::kWriteProtect ||
-        (operation.kind == BatchOperation::Kind::kProtect &&
-         operation.access.read && !operation.access.write);
-    if (protects) {
-      if (absl::Status s = CheckWriteProtects(operation.range); !s.ok()) {
-        return s;
-      }
+    if (step.HoldsWritesBack()) {
+      if (absl::Status s = CheckWriteProtects(step.range); !s.ok()) return s;
     }
     batch.push_back(step);
   }
