@@ -200,7 +200,7 @@ VcpuHost::AccessAnswer VmImpl::MakeAccess(const GuestExit& exit) {
               .reason = ReasonToWait(outcome, *memslot, gfn, exit.is_write)};
     case FaultResult::kFixed:
     case FaultResult::kWriteProtected:
-      ReleaseGranted(HostPageOf(*memslot, gfn));
+      ReleaseGranted(BlockOf(gfn));
       break;
     case FaultResult::kSpurious:
       break;
