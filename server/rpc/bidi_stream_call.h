@@ -22,6 +22,7 @@ namespace tdp::server {
 // begins to drain; one that is opened while it drains lives on.
 class BidiStreamCallBase : public Call {
  public:
+  static constexpr bool kIsStream = true;
   using Call::Call;
   void NoteDraining() final ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -6,6 +6,7 @@
 #include "grpc/support/time.h"
 #include "server/base/log.h"
 #include "server/convert/status.h"
+#include "server/rpc/call_gate.h"
 
 namespace tdp::server {
 namespace {
@@ -42,7 +43,7 @@ void Completion::Run(bool ok) {
 Call::Call(const Method& method, ServerCore& core,
            grpc::ServerCompletionQueue& cq)
     : method_(method), core_(core), cq_(cq) {
-  context_.set_method(method.name);
+  context_.set_method(&method.traits);
   context_.set_draining(&core.draining());
 }
 
@@ -60,14 +61,17 @@ void Call::OnRequested(bool ok) {
   core_.Enter(this);
   method_.new_call(method_, core_, cq_)->Listen();
 
+  const absl::Time now = absl::Now();
+  context_.set_start_time(now);
   absl::Time deadline = DeadlineOf(server_context());
   const bool use_default = deadline == absl::InfiniteFuture() &&
                            default_deadline() == DefaultDeadline::kApplies;
-  if (use_default) deadline = absl::Now() + core_.default_deadline();
+  if (use_default) deadline = now + core_.default_deadline();
   context_.set_deadline(deadline);
 
-  if (context_.draining() && method_.while_draining == WhileDraining::kRefuse) {
-    Complete(DrainingError());
+  const absl::Status entered = EnterGates();
+  if (!entered.ok()) {
+    Complete(entered);
     return;
   }
   // gRPC itself ends a call whose caller set a deadline. A method that runs in
@@ -85,18 +89,41 @@ void Call::OnDone(bool) {
   NoteCancelled();
 }
 
-void Call::OnFinished(bool) { core_.Leave(this); }
+absl::Status Call::EnterGates() {
+  for (CallGate* gate : core_.gates()) {
+    const absl::Status status = gate->Enter(server_context(), context_);
+    if (!status.ok()) return status;
+    ++gates_entered_;
+  }
+  if (context_.draining() &&
+      method().while_draining == WhileDraining::kRefuse) {
+    return DrainingError();
+  }
+  return absl::OkStatus();
+}
+
+void Call::LeaveGates() {
+  while (gates_entered_ > 0) {
+    core_.gates()[--gates_entered_]->Leave(context_, code_);
+  }
+}
+
+void Call::OnFinished(bool) {
+  LeaveGates();
+  core_.Leave(this);
+}
 
 void Call::Complete(const absl::Status& status) {
   {
     absl::MutexLock lock(&mutex_);
     if (completed_) return;
     completed_ = true;
+    code_ = status.code();
     alarm_.Cancel();
   }
   if (absl::IsInternal(status)) {
     Log(Severity::kError, "a call failed",
-        {{"method", method_.name},
+        {{"method", method().name},
          {"error", {status.message().data(), status.message().size()}}});
   }
   SendStatus(ToGrpcStatus(status), finished_.Start());

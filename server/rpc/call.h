@@ -31,20 +31,9 @@
 
 namespace tdp::server {
 
-// Where a handler runs.
-enum class RunOn {
-  kPoller,    // in place: it takes microseconds and never blocks
-  kExecutor,  // on the executor: it may block or take milliseconds
-};
-
-// Whether a method is served while the server drains.
-enum class WhileDraining { kRefuse, kServe };
-
 // A method of a service: makes its calls.
 struct Method {
-  std::string name;  // "MmuService.MapRange"
-  RunOn run_on = RunOn::kPoller;
-  WhileDraining while_draining = WhileDraining::kRefuse;
+  MethodTraits traits;
   std::function<std::shared_ptr<Call>(const Method&, ServerCore&,
                                       grpc::ServerCompletionQueue&)>
       new_call;
@@ -93,7 +82,7 @@ class Call : public std::enable_shared_from_this<Call> {
   virtual grpc::ServerContext& server_context() = 0;
   virtual DefaultDeadline default_deadline() const = 0;
   // Where the handler of this call runs. Once a call has come in.
-  virtual RunOn run_on() const { return method_.run_on; }
+  virtual RunOn run_on() const { return method_.traits.run_on; }
   // A call has come in and is let in.
   virtual void Begin() = 0;
   // The caller is gone. On the poller; may run beside a step.
@@ -112,7 +101,7 @@ class Call : public std::enable_shared_from_this<Call> {
   // full; the call then ends with LIMIT_REACHED.
   void Dispatch(bool first, std::function<void()> step);
 
-  const Method& method() const { return method_; }
+  const MethodTraits& method() const { return method_.traits; }
   ServerCore& core() { return core_; }
   grpc::ServerCompletionQueue& cq() { return cq_; }
   CallContext& context() { return context_; }
@@ -129,6 +118,8 @@ class Call : public std::enable_shared_from_this<Call> {
 
  private:
   void OnRequested(bool ok);
+  absl::Status EnterGates();
+  void LeaveGates();
   void OnDone(bool ok);
   void OnFinished(bool ok);
 
@@ -137,6 +128,8 @@ class Call : public std::enable_shared_from_this<Call> {
   grpc::ServerCompletionQueue& cq_;
   CallContext context_;
   bool completed_ ABSL_GUARDED_BY(mutex_) = false;
+  size_t gates_entered_ = 0;  // constant once the call is let in or refused
+  absl::StatusCode code_ = absl::StatusCode::kOk;  // constant once completed
   Completion requested_{this, &Call::OnRequested};
   Completion done_{this, &Call::OnDone};
   Completion finished_{this, &Call::OnFinished};

@@ -5,6 +5,8 @@
 
 namespace tdp::server {
 
+const MethodTraits CallContext::kNoMethod;
+
 bool CallContext::cancelled() const {
   return cancelled_.load(std::memory_order_acquire) ||
          (deadline_ != absl::InfiniteFuture() && absl::Now() >= deadline_);

@@ -9,13 +9,17 @@
 #define SERVER_RPC_CALL_CONTEXT_H_
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/rpc/method_traits.h"
+#include "server/rpc/peer.h"
 
 namespace tdp::server {
 
@@ -25,8 +29,11 @@ class CallContext {
   CallContext(const CallContext&) = delete;
   CallContext& operator=(const CallContext&) = delete;
 
-  // "MmuService.MapRange".
-  const std::string& method() const { return method_; }
+  const MethodTraits& method() const { return *method_; }
+  // Who calls; null until a gate has found out.
+  const std::shared_ptr<const Peer>& peer() const { return peer_; }
+  // When the call came in.
+  absl::Time start_time() const { return start_time_; }
   // Infinite for a stream whose caller set none.
   absl::Time deadline() const { return deadline_; }
   // Nobody wants the answer any more: the caller gave up, or the deadline
@@ -42,18 +49,34 @@ class CallContext {
   // thread, also after the call has ended; does not block.
   const std::function<void()>& waker() const { return waker_; }
 
-  void set_method(std::string method) { method_ = std::move(method); }
+  // The work that the call asked for, in frames of 4 KiB. From the thread that
+  // runs the handler.
+  void AddWork(int64_t frames) {
+    work_.store(work_.load(std::memory_order_relaxed) + frames,
+                std::memory_order_relaxed);
+  }
+  int64_t work() const { return work_.load(std::memory_order_relaxed); }
+
+  void set_method(const MethodTraits* method) { method_ = method; }
+  void set_peer(std::shared_ptr<const Peer> peer) { peer_ = std::move(peer); }
+  void set_start_time(absl::Time time) { start_time_ = time; }
   void set_deadline(absl::Time deadline) { deadline_ = deadline; }
   void set_draining(const std::atomic<bool>* flag) { draining_ = flag; }
   void set_waker(std::function<void()> waker) { waker_ = std::move(waker); }
   void Cancel() { cancelled_.store(true, std::memory_order_release); }
 
  private:
-  std::string method_;
+  static const MethodTraits kNoMethod;
+
+  const MethodTraits* method_ = &kNoMethod;
+  std::shared_ptr<const Peer> peer_;
+  absl::Time start_time_ = absl::InfinitePast();
   absl::Time deadline_ = absl::InfiniteFuture();
   const std::atomic<bool>* draining_ = nullptr;
   std::function<void()> waker_ = [] {};
   std::atomic<bool> cancelled_ = false;  // set once
+  // One writer at a time; a reader that comes early sees a part of it.
+  std::atomic<int64_t> work_ = 0;
 };
 
 absl::Status DrainingError();

@@ -19,6 +19,7 @@ namespace tdp::server {
 // runs, or a read is under way, or the call is complete.
 class ClientStreamCallBase : public Call {
  public:
+  static constexpr bool kIsStream = true;
   using Call::Call;
 
  protected:

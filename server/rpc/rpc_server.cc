@@ -11,9 +11,10 @@
 namespace tdp::server {
 
 RpcServer::RpcServer(const Options& options, Executor& executor)
-    : options_(options), core_(executor, options.default_deadline) {
+    : options_(options),
+      core_(executor, options.default_deadline, options.gates) {
   methods_.push_back(
-      Method{"(unknown)", RunOn::kPoller, WhileDraining::kRefuse,
+      Method{{.name = "(unknown)", .role = Role::kNone},
              [this](const Method& method, ServerCore& core,
                     grpc::ServerCompletionQueue& cq) -> std::shared_ptr<Call> {
                return std::make_shared<UnknownMethodCall>(method, core, cq,
@@ -22,6 +23,12 @@ RpcServer::RpcServer(const Options& options, Executor& executor)
 }
 
 RpcServer::~RpcServer() = default;
+
+std::vector<MethodTraits> RpcServer::method_traits() const {
+  std::vector<MethodTraits> traits;
+  for (const Method& method : methods_) traits.push_back(method.traits);
+  return traits;
+}
 
 absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
                               std::vector<int>* ports) {

@@ -34,6 +34,7 @@
 #include "server/base/executor.h"
 #include "server/rpc/bidi_stream_call.h"
 #include "server/rpc/client_stream_call.h"
+#include "server/rpc/method_traits.h"
 #include "server/rpc/server_core.h"
 #include "server/rpc/server_stream_call.h"
 #include "server/rpc/unary_call.h"
@@ -54,12 +55,8 @@ class RpcServer {
     absl::Duration default_deadline = absl::Seconds(30);
     int64_t max_request_bytes = limits::kMaxRequestBytes;
     int64_t max_streams_per_connection = limits::kMaxStreamsPerConnection;
-  };
-  // How a method is served.
-  struct MethodOptions {
-    std::string name;  // "VmService.GetVm"
-    RunOn run_on = RunOn::kPoller;
-    WhileDraining while_draining = WhileDraining::kRefuse;
+    // In the order in which a call passes them; they outlive the server.
+    std::vector<CallGate*> gates;
   };
 
   // `executor` outlives the server.
@@ -83,7 +80,7 @@ class RpcServer {
   // answers; on the executor also where `is_long` says so of the request.
   template <typename Service, typename Base, typename Request,
             typename Response, typename Object>
-  void Unary(Service& service, MethodOptions options,
+  void Unary(Service& service, MethodTraits traits,
              void (Base::*request)(grpc::ServerContext*, Request*,
                                    grpc::ServerAsyncResponseWriter<Response>*,
                                    grpc::CompletionQueue*,
@@ -93,7 +90,7 @@ class RpcServer {
                                              Response*),
              bool (*is_long)(const std::type_identity_t<Request>&) = nullptr) {
     AddMethod<UnaryCall<Service, Request, Response>>(
-        service, std::move(options), request,
+        service, std::move(traits), request,
         [object, handler](CallContext& context, const Request& message,
                           Response* response, const Reply& reply) {
           reply((object->*handler)(context, message, response));
@@ -105,7 +102,7 @@ class RpcServer {
   template <typename Service, typename Base, typename Request,
             typename Response, typename Object>
   void DeferredUnary(
-      Service& service, MethodOptions options,
+      Service& service, MethodTraits traits,
       void (Base::*request)(grpc::ServerContext*, Request*,
                             grpc::ServerAsyncResponseWriter<Response>*,
                             grpc::CompletionQueue*,
@@ -113,7 +110,7 @@ class RpcServer {
       Object* object,
       void (Object::*handler)(CallContext&, const Request&, Response*, Reply)) {
     AddMethod<UnaryCall<Service, Request, Response>>(
-        service, std::move(options), request,
+        service, std::move(traits), request,
         [object, handler](CallContext& context, const Request& message,
                           Response* response, Reply reply) {
           (object->*handler)(context, message, response, std::move(reply));
@@ -122,7 +119,7 @@ class RpcServer {
 
   template <typename Service, typename Base, typename Request,
             typename Response, typename Object>
-  void ServerStream(Service& service, MethodOptions options,
+  void ServerStream(Service& service, MethodTraits traits,
                     void (Base::*request)(grpc::ServerContext*, Request*,
                                           grpc::ServerAsyncWriter<Response>*,
                                           grpc::CompletionQueue*,
@@ -131,7 +128,7 @@ class RpcServer {
                     absl::StatusOr<std::unique_ptr<StreamSource<Response>>> (
                         Object::*handler)(CallContext&, const Request&)) {
     AddMethod<ServerStreamCall<Service, Request, Response>>(
-        service, std::move(options), request,
+        service, std::move(traits), request,
         [object, handler](CallContext& context, const Request& message) {
           return (object->*handler)(context, message);
         });
@@ -140,7 +137,7 @@ class RpcServer {
   template <typename Service, typename Base, typename Request,
             typename Response, typename Object>
   void ClientStream(
-      Service& service, MethodOptions options,
+      Service& service, MethodTraits traits,
       void (Base::*request)(grpc::ServerContext*,
                             grpc::ServerAsyncReader<Response, Request>*,
                             grpc::CompletionQueue*,
@@ -149,7 +146,7 @@ class RpcServer {
       absl::StatusOr<std::unique_ptr<StreamSink<Request, Response>>> (
           Object::*handler)(CallContext&)) {
     AddMethod<ClientStreamCall<Service, Request, Response>>(
-        service, std::move(options), request,
+        service, std::move(traits), request,
         [object, handler](CallContext& context) {
           return (object->*handler)(context);
         });
@@ -158,7 +155,7 @@ class RpcServer {
   template <typename Service, typename Base, typename Request,
             typename Response, typename Object>
   void BidiStream(
-      Service& service, MethodOptions options,
+      Service& service, MethodTraits traits,
       void (Base::*request)(grpc::ServerContext*,
                             grpc::ServerAsyncReaderWriter<Response, Request>*,
                             grpc::CompletionQueue*,
@@ -167,7 +164,7 @@ class RpcServer {
       absl::StatusOr<std::unique_ptr<StreamAnswerer<Request, Response>>> (
           Object::*handler)(CallContext&)) {
     AddMethod<BidiStreamCall<Service, Request, Response>>(
-        service, std::move(options), request,
+        service, std::move(traits), request,
         [object, handler](CallContext& context) {
           return (object->*handler)(context);
         });
@@ -183,7 +180,7 @@ class RpcServer {
                             grpc::CompletionQueue*,
                             grpc::ServerCompletionQueue*, void*)) {
     AddMethod<UnaryCall<Service, Request, Response>>(
-        service, {name}, request,
+        service, {name, Role::kNone}, request,
         [name](CallContext&, const Request&, Response*, const Reply& reply) {
           reply(NotImplementedError(name));
         });
@@ -197,7 +194,8 @@ class RpcServer {
                                             grpc::ServerCompletionQueue*,
                                             void*)) {
     AddMethod<ServerStreamCall<Service, Request, Response>>(
-        service, {name}, request, [name](CallContext&, const Request&) {
+        service, {name, Role::kNone}, request,
+        [name](CallContext&, const Request&) {
           return NotImplementedError(name);
         });
   }
@@ -210,7 +208,7 @@ class RpcServer {
                             grpc::CompletionQueue*,
                             grpc::ServerCompletionQueue*, void*)) {
     AddMethod<ClientStreamCall<Service, Request, Response>>(
-        service, {name}, request,
+        service, {name, Role::kNone}, request,
         [name](CallContext&) { return NotImplementedError(name); });
   }
   template <typename Service, typename Base, typename Request,
@@ -222,10 +220,13 @@ class RpcServer {
                             grpc::CompletionQueue*,
                             grpc::ServerCompletionQueue*, void*)) {
     AddMethod<BidiStreamCall<Service, Request, Response>>(
-        service, {name}, request,
+        service, {name, Role::kNone}, request,
         [name](CallContext&) { return NotImplementedError(name); });
   }
 
+  // What is registered, in the order of MethodTraits::index; the first is
+  // what stands for unknown methods.
+  std::vector<MethodTraits> method_traits() const;
   // Full names of the services added, in order.
   const std::vector<std::string>& service_names() const {
     return service_names_;
@@ -249,13 +250,15 @@ class RpcServer {
  private:
   template <typename CallType, typename Service, typename RequestFunction,
             typename Handler, typename... More>
-  void AddMethod(Service& service, MethodOptions options,
-                 RequestFunction request, Handler handler, More... more) {
+  void AddMethod(Service& service, MethodTraits traits, RequestFunction request,
+                 Handler handler, More... more) {
+    traits.index = static_cast<int>(methods_.size());
+    traits.is_stream = CallType::kIsStream;
     auto binding = std::make_shared<typename CallType::Binding>(
         typename CallType::Binding{service, std::mem_fn(request),
                                    std::move(handler), std::move(more)...});
     methods_.push_back(Method{
-        std::move(options.name), options.run_on, options.while_draining,
+        std::move(traits),
         [binding](const Method& method, ServerCore& core,
                   grpc::ServerCompletionQueue& cq) -> std::shared_ptr<Call> {
           return std::make_shared<CallType>(method, core, cq, *binding);

@@ -170,40 +170,42 @@ class RpcServerTest : public testing::TestWithParam<Param> {
     {
       using S = v1::VmService::AsyncService;
       S& s = server_->AddService<v1::VmService>();
-      server_->Unary(s, {"VmService.GetVm", RunOn::kPoller}, &S::RequestGetVm,
-                     &handlers_, &Handlers::GetVm,
+      server_->Unary(s, {"VmService.GetVm", Role::kNone, RunOn::kPoller},
+                     &S::RequestGetVm, &handlers_, &Handlers::GetVm,
                      [](const v1::GetVmRequest& request) {
                        return request.name() == "long";
                      });
-      server_->Unary(
-          s, {"VmService.ListVms", RunOn::kPoller, WhileDraining::kServe},
-          &S::RequestListVms, &handlers_, &Handlers::ListVms);
-      server_->Unary(s, {"VmService.StartVm", RunOn::kExecutor},
+      server_->Unary(s,
+                     {"VmService.ListVms", Role::kNone, RunOn::kPoller,
+                      WhileDraining::kServe},
+                     &S::RequestListVms, &handlers_, &Handlers::ListVms);
+      server_->Unary(s, {"VmService.StartVm", Role::kNone, RunOn::kExecutor},
                      &S::RequestStartVm, &handlers_, &Handlers::StartVm);
-      server_->DeferredUnary(s, {"VmService.StopVm", RunOn::kExecutor},
-                             &S::RequestStopVm, &handlers_, &Handlers::StopVm);
+      server_->DeferredUnary(
+          s, {"VmService.StopVm", Role::kNone, RunOn::kExecutor},
+          &S::RequestStopVm, &handlers_, &Handlers::StopVm);
       server_->NotImplemented(s, "VmService.DeleteVm", &S::RequestDeleteVm);
     }
     {
       using S = v1::EventService::AsyncService;
       S& s = server_->AddService<v1::EventService>();
-      server_->ServerStream(s, {"EventService.WatchEvents", streams},
-                            &S::RequestWatchEvents, &handlers_,
-                            &Handlers::WatchEvents);
+      server_->ServerStream(
+          s, {"EventService.WatchEvents", Role::kNone, streams},
+          &S::RequestWatchEvents, &handlers_, &Handlers::WatchEvents);
     }
     {
       using S = v1::GuestMemoryService::AsyncService;
       S& s = server_->AddService<v1::GuestMemoryService>();
-      server_->ClientStream(s, {"GuestMemoryService.WriteGuestMemory", streams},
-                            &S::RequestWriteGuestMemory, &handlers_,
-                            &Handlers::WriteGuestMemory);
+      server_->ClientStream(
+          s, {"GuestMemoryService.WriteGuestMemory", Role::kNone, streams},
+          &S::RequestWriteGuestMemory, &handlers_, &Handlers::WriteGuestMemory);
     }
     {
       using S = v1::MmuService::AsyncService;
       S& s = server_->AddService<v1::MmuService>();
-      server_->BidiStream(s, {"MmuService.StreamOperations", streams},
-                          &S::RequestStreamOperations, &handlers_,
-                          &Handlers::StreamOperations);
+      server_->BidiStream(
+          s, {"MmuService.StreamOperations", Role::kNone, streams},
+          &S::RequestStreamOperations, &handlers_, &Handlers::StreamOperations);
     }
     const std::string address = absl::StrCat("unix:", folder_, "/s");
     const absl::Status started =

@@ -43,7 +43,7 @@ TEST_P(RpcServerTest, TellsHandlersTheMethodAndTheDeadline) {
   std::string method;
   absl::Time deadline;
   handlers_.on_long = [&](CallContext& context) {
-    method = context.method();
+    method = context.method().name;
     deadline = context.deadline();
     return absl::OkStatus();
   };

@@ -6,6 +6,8 @@
 #define SERVER_RPC_SERVER_CORE_H_
 
 #include <atomic>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
@@ -16,14 +18,20 @@
 namespace tdp::server {
 
 class Call;
+class CallGate;
 
 class ServerCore {
  public:
-  ServerCore(Executor& executor, absl::Duration default_deadline)
-      : executor_(executor), default_deadline_(default_deadline) {}
+  ServerCore(Executor& executor, absl::Duration default_deadline,
+             std::vector<CallGate*> gates)
+      : executor_(executor),
+        default_deadline_(default_deadline),
+        gates_(std::move(gates)) {}
 
   Executor& executor() { return executor_; }
   absl::Duration default_deadline() const { return default_deadline_; }
+  // In the order in which a call passes them.
+  const std::vector<CallGate*>& gates() const { return gates_; }
   const std::atomic<bool>& draining() const { return draining_; }
 
   // A call is under way from Enter() to Leave(), which follows its last
@@ -40,6 +48,7 @@ class ServerCore {
  private:
   Executor& executor_;
   const absl::Duration default_deadline_;
+  const std::vector<CallGate*> gates_;
   std::atomic<bool> draining_ = false;  // set once
   mutable absl::Mutex mutex_;
   absl::flat_hash_set<Call*> active_ ABSL_GUARDED_BY(mutex_);

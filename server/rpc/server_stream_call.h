@@ -23,6 +23,7 @@ namespace tdp::server {
 // always begins with an event of the completion queue.
 class ServerStreamCallBase : public Call {
  public:
+  static constexpr bool kIsStream = true;
   using Call::Call;
   void NoteDraining() final { Wake(); }
 

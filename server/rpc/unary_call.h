@@ -16,6 +16,7 @@ namespace tdp::server {
 // Everything about a unary call but its types.
 class UnaryCallBase : public Call {
  public:
+  static constexpr bool kIsStream = false;
   using Call::Call;
 
  protected:

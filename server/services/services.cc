@@ -17,6 +17,10 @@
 namespace tdp::server {
 namespace {
 
+constexpr Role kNone = Role::kNone;
+constexpr Role kObserver = Role::kObserver;
+constexpr Role kOperator = Role::kOperator;
+constexpr Role kAdmin = Role::kAdmin;
 constexpr RunOn kShort = RunOn::kPoller;
 constexpr RunOn kLong = RunOn::kExecutor;
 
@@ -55,61 +59,61 @@ void Services::AddTo(RpcServer& server) {
 void Services::AddInfo(RpcServer& server) {
   using S = v1::InfoService::AsyncService;
   S& s = server.AddService<v1::InfoService>();
-  server.Unary(s, {"InfoService.GetInfo", kShort}, &S::RequestGetInfo, &info_,
-               &InfoHandler::GetInfo);
+  server.Unary(s, {"InfoService.GetInfo", kObserver, kShort},
+               &S::RequestGetInfo, &info_, &InfoHandler::GetInfo);
 }
 
 void Services::AddVm(RpcServer& server) {
   using S = v1::VmService::AsyncService;
   S& s = server.AddService<v1::VmService>();
-  server.Unary(s, {"VmService.CreateVm", kLong}, &S::RequestCreateVm, &vm_,
-               &VmHandler::CreateVm);
-  server.Unary(s, {"VmService.GetVm", kShort}, &S::RequestGetVm, &vm_,
-               &VmHandler::GetVm);
-  server.Unary(s, {"VmService.ListVms", kShort}, &S::RequestListVms, &vm_,
-               &VmHandler::ListVms);
-  server.Unary(s, {"VmService.UpdateVm", kShort}, &S::RequestUpdateVm, &vm_,
-               &VmHandler::UpdateVm);
-  server.Unary(s, {"VmService.DeleteVm", kLong}, &S::RequestDeleteVm, &vm_,
-               &VmHandler::DeleteVm);
-  server.Unary(s, {"VmService.StartVm", kLong}, &S::RequestStartVm, &vm_,
-               &VmHandler::StartVm);
-  server.Unary(s, {"VmService.PauseVm", kLong}, &S::RequestPauseVm, &vm_,
-               &VmHandler::PauseVm);
-  server.Unary(s, {"VmService.ResumeVm", kLong}, &S::RequestResumeVm, &vm_,
-               &VmHandler::ResumeVm);
-  server.Unary(s, {"VmService.StopVm", kLong}, &S::RequestStopVm, &vm_,
-               &VmHandler::StopVm);
+  server.Unary(s, {"VmService.CreateVm", kAdmin, kLong}, &S::RequestCreateVm,
+               &vm_, &VmHandler::CreateVm);
+  server.Unary(s, {"VmService.GetVm", kObserver, kShort}, &S::RequestGetVm,
+               &vm_, &VmHandler::GetVm);
+  server.Unary(s, {"VmService.ListVms", kObserver, kShort}, &S::RequestListVms,
+               &vm_, &VmHandler::ListVms);
+  server.Unary(s, {"VmService.UpdateVm", kOperator, kShort},
+               &S::RequestUpdateVm, &vm_, &VmHandler::UpdateVm);
+  server.Unary(s, {"VmService.DeleteVm", kAdmin, kLong}, &S::RequestDeleteVm,
+               &vm_, &VmHandler::DeleteVm);
+  server.Unary(s, {"VmService.StartVm", kOperator, kLong}, &S::RequestStartVm,
+               &vm_, &VmHandler::StartVm);
+  server.Unary(s, {"VmService.PauseVm", kOperator, kLong}, &S::RequestPauseVm,
+               &vm_, &VmHandler::PauseVm);
+  server.Unary(s, {"VmService.ResumeVm", kOperator, kLong}, &S::RequestResumeVm,
+               &vm_, &VmHandler::ResumeVm);
+  server.Unary(s, {"VmService.StopVm", kOperator, kLong}, &S::RequestStopVm,
+               &vm_, &VmHandler::StopVm);
 }
 
 void Services::AddVcpu(RpcServer& server) {
   using S = v1::VcpuService::AsyncService;
   S& s = server.AddService<v1::VcpuService>();
-  server.Unary(s, {"VcpuService.LoadGuest", kLong}, &S::RequestLoadGuest,
-               &vcpu_, &VcpuHandler::LoadGuest);
-  server.Unary(s, {"VcpuService.GetVcpu", kShort}, &S::RequestGetVcpu, &vcpu_,
-               &VcpuHandler::GetVcpu);
-  server.Unary(s, {"VcpuService.ListVcpus", kShort}, &S::RequestListVcpus,
-               &vcpu_, &VcpuHandler::ListVcpus);
-  server.DeferredUnary(s, {"VcpuService.WaitVcpu", kLong}, &S::RequestWaitVcpu,
-                       &vcpu_, &VcpuHandler::WaitVcpu);
+  server.Unary(s, {"VcpuService.LoadGuest", kAdmin, kLong},
+               &S::RequestLoadGuest, &vcpu_, &VcpuHandler::LoadGuest);
+  server.Unary(s, {"VcpuService.GetVcpu", kObserver, kShort},
+               &S::RequestGetVcpu, &vcpu_, &VcpuHandler::GetVcpu);
+  server.Unary(s, {"VcpuService.ListVcpus", kObserver, kShort},
+               &S::RequestListVcpus, &vcpu_, &VcpuHandler::ListVcpus);
+  server.DeferredUnary(s, {"VcpuService.WaitVcpu", kObserver, kLong},
+                       &S::RequestWaitVcpu, &vcpu_, &VcpuHandler::WaitVcpu);
 }
 
 void Services::AddMemslot(RpcServer& server) {
   using S = v1::MemslotService::AsyncService;
   S& s = server.AddService<v1::MemslotService>();
-  server.Unary(s, {"MemslotService.CreateMemslot", kLong},
+  server.Unary(s, {"MemslotService.CreateMemslot", kAdmin, kLong},
                &S::RequestCreateMemslot, &memslot_,
                &MemslotHandler::CreateMemslot);
-  server.Unary(s, {"MemslotService.GetMemslot", kShort}, &S::RequestGetMemslot,
-               &memslot_, &MemslotHandler::GetMemslot);
-  server.Unary(s, {"MemslotService.ListMemslots", kShort},
+  server.Unary(s, {"MemslotService.GetMemslot", kObserver, kShort},
+               &S::RequestGetMemslot, &memslot_, &MemslotHandler::GetMemslot);
+  server.Unary(s, {"MemslotService.ListMemslots", kObserver, kShort},
                &S::RequestListMemslots, &memslot_,
                &MemslotHandler::ListMemslots);
-  server.Unary(s, {"MemslotService.UpdateMemslot", kLong},
+  server.Unary(s, {"MemslotService.UpdateMemslot", kAdmin, kLong},
                &S::RequestUpdateMemslot, &memslot_,
                &MemslotHandler::UpdateMemslot);
-  server.Unary(s, {"MemslotService.DeleteMemslot", kLong},
+  server.Unary(s, {"MemslotService.DeleteMemslot", kAdmin, kLong},
                &S::RequestDeleteMemslot, &memslot_,
                &MemslotHandler::DeleteMemslot);
 }
@@ -117,34 +121,35 @@ void Services::AddMemslot(RpcServer& server) {
 void Services::AddMmu(RpcServer& server) {
   using S = v1::MmuService::AsyncService;
   S& s = server.AddService<v1::MmuService>();
-  server.Unary(s, {"MmuService.MapRange", kLong}, &S::RequestMapRange, &mmu_,
-               &MmuHandler::MapRange);
-  server.Unary(s, {"MmuService.ZapRange", kLong}, &S::RequestZapRange, &mmu_,
-               &MmuHandler::ZapRange);
-  server.Unary(s, {"MmuService.ZapAll", kLong}, &S::RequestZapAll, &mmu_,
-               &MmuHandler::ZapAll);
-  server.Unary(s, {"MmuService.WalkGfn", kShort}, &S::RequestWalkGfn, &mmu_,
-               &MmuHandler::WalkGfn);
-  server.ServerStream(s, {"MmuService.WalkRange", kLong}, &S::RequestWalkRange,
-                      &mmu_, &MmuHandler::WalkRange);
-  server.Unary(s, {"MmuService.WalkFrames", kShort}, &S::RequestWalkFrames,
-               &mmu_, &MmuHandler::WalkFrames, &MmuHandler::IsLongWalk);
-  server.Unary(s, {"MmuService.AuditRange", kLong}, &S::RequestAuditRange,
-               &mmu_, &MmuHandler::AuditRange);
-  server.Unary(s, {"MmuService.ProtectRange", kLong}, &S::RequestProtectRange,
-               &mmu_, &MmuHandler::ProtectRange);
-  server.Unary(s, {"MmuService.WriteProtectRange", kLong},
+  server.Unary(s, {"MmuService.MapRange", kOperator, kLong},
+               &S::RequestMapRange, &mmu_, &MmuHandler::MapRange);
+  server.Unary(s, {"MmuService.ZapRange", kOperator, kLong},
+               &S::RequestZapRange, &mmu_, &MmuHandler::ZapRange);
+  server.Unary(s, {"MmuService.ZapAll", kOperator, kLong}, &S::RequestZapAll,
+               &mmu_, &MmuHandler::ZapAll);
+  server.Unary(s, {"MmuService.WalkGfn", kObserver, kShort}, &S::RequestWalkGfn,
+               &mmu_, &MmuHandler::WalkGfn);
+  server.ServerStream(s, {"MmuService.WalkRange", kObserver, kLong},
+                      &S::RequestWalkRange, &mmu_, &MmuHandler::WalkRange);
+  server.Unary(s, {"MmuService.WalkFrames", kObserver, kShort},
+               &S::RequestWalkFrames, &mmu_, &MmuHandler::WalkFrames,
+               &MmuHandler::IsLongWalk);
+  server.Unary(s, {"MmuService.AuditRange", kObserver, kLong},
+               &S::RequestAuditRange, &mmu_, &MmuHandler::AuditRange);
+  server.Unary(s, {"MmuService.ProtectRange", kOperator, kLong},
+               &S::RequestProtectRange, &mmu_, &MmuHandler::ProtectRange);
+  server.Unary(s, {"MmuService.WriteProtectRange", kOperator, kLong},
                &S::RequestWriteProtectRange, &mmu_,
                &MmuHandler::WriteProtectRange);
-  server.Unary(s, {"MmuService.SplitHugePages", kLong},
+  server.Unary(s, {"MmuService.SplitHugePages", kOperator, kLong},
                &S::RequestSplitHugePages, &mmu_, &MmuHandler::SplitHugePages);
-  server.Unary(s, {"MmuService.CollapseHugePages", kLong},
+  server.Unary(s, {"MmuService.CollapseHugePages", kOperator, kLong},
                &S::RequestCollapseHugePages, &mmu_,
                &MmuHandler::CollapseHugePages);
-  server.Unary(s, {"MmuService.AgeRange", kLong}, &S::RequestAgeRange, &mmu_,
-               &MmuHandler::AgeRange);
-  server.Unary(s, {"MmuService.ApplyBatch", kLong}, &S::RequestApplyBatch,
-               &mmu_, &MmuHandler::ApplyBatch);
+  server.Unary(s, {"MmuService.AgeRange", kOperator, kLong},
+               &S::RequestAgeRange, &mmu_, &MmuHandler::AgeRange);
+  server.Unary(s, {"MmuService.ApplyBatch", kOperator, kLong},
+               &S::RequestApplyBatch, &mmu_, &MmuHandler::ApplyBatch);
   server.NotImplemented(s, "MmuService.StreamOperations",
                         &S::RequestStreamOperations);
 }
@@ -152,13 +157,13 @@ void Services::AddMmu(RpcServer& server) {
 void Services::AddGuestMemory(RpcServer& server) {
   using S = v1::GuestMemoryService::AsyncService;
   S& s = server.AddService<v1::GuestMemoryService>();
-  server.ServerStream(s, {"GuestMemoryService.ReadGuestMemory", kLong},
+  server.ServerStream(s, {"GuestMemoryService.ReadGuestMemory", kAdmin, kLong},
                       &S::RequestReadGuestMemory, &guest_memory_,
                       &GuestMemoryHandler::ReadGuestMemory);
-  server.ClientStream(s, {"GuestMemoryService.WriteGuestMemory", kLong},
+  server.ClientStream(s, {"GuestMemoryService.WriteGuestMemory", kAdmin, kLong},
                       &S::RequestWriteGuestMemory, &guest_memory_,
                       &GuestMemoryHandler::WriteGuestMemory);
-  server.Unary(s, {"GuestMemoryService.DiscardRange", kLong},
+  server.Unary(s, {"GuestMemoryService.DiscardRange", kAdmin, kLong},
                &S::RequestDiscardRange, &guest_memory_,
                &GuestMemoryHandler::DiscardRange);
 }
@@ -166,8 +171,8 @@ void Services::AddGuestMemory(RpcServer& server) {
 void Services::AddStats(RpcServer& server) {
   using S = v1::StatsService::AsyncService;
   S& s = server.AddService<v1::StatsService>();
-  server.Unary(s, {"StatsService.GetVmStats", kShort}, &S::RequestGetVmStats,
-               &stats_, &StatsHandler::GetVmStats);
+  server.Unary(s, {"StatsService.GetVmStats", kObserver, kShort},
+               &S::RequestGetVmStats, &stats_, &StatsHandler::GetVmStats);
   server.NotImplemented(s, "StatsService.WatchVmStats",
                         &S::RequestWatchVmStats);
 }
@@ -175,32 +180,32 @@ void Services::AddStats(RpcServer& server) {
 void Services::AddEvent(RpcServer& server) {
   using S = v1::EventService::AsyncService;
   S& s = server.AddService<v1::EventService>();
-  server.ServerStream(s, {"EventService.WatchEvents", kShort},
+  server.ServerStream(s, {"EventService.WatchEvents", kObserver, kShort},
                       &S::RequestWatchEvents, &event_,
                       &EventHandler::WatchEvents);
-  server.Unary(s, {"EventService.ListWaitingAccesses", kShort},
+  server.Unary(s, {"EventService.ListWaitingAccesses", kObserver, kShort},
                &S::RequestListWaitingAccesses, &event_,
                &EventHandler::ListWaitingAccesses);
-  server.Unary(s, {"EventService.ResolveAccess", kLong},
+  server.Unary(s, {"EventService.ResolveAccess", kOperator, kLong},
                &S::RequestResolveAccess, &event_, &EventHandler::ResolveAccess);
 }
 
 void Services::AddDirtyLog(RpcServer& server) {
   using S = v1::DirtyLogService::AsyncService;
   S& s = server.AddService<v1::DirtyLogService>();
-  server.Unary(s, {"DirtyLogService.CreateDirtyConsumer", kLong},
+  server.Unary(s, {"DirtyLogService.CreateDirtyConsumer", kOperator, kLong},
                &S::RequestCreateDirtyConsumer, &dirty_log_,
                &DirtyLogHandler::CreateDirtyConsumer);
-  server.Unary(s, {"DirtyLogService.ListDirtyConsumers", kShort},
+  server.Unary(s, {"DirtyLogService.ListDirtyConsumers", kObserver, kShort},
                &S::RequestListDirtyConsumers, &dirty_log_,
                &DirtyLogHandler::ListDirtyConsumers);
-  server.Unary(s, {"DirtyLogService.DeleteDirtyConsumer", kLong},
+  server.Unary(s, {"DirtyLogService.DeleteDirtyConsumer", kOperator, kLong},
                &S::RequestDeleteDirtyConsumer, &dirty_log_,
                &DirtyLogHandler::DeleteDirtyConsumer);
-  server.ServerStream(s, {"DirtyLogService.ReadDirtyLog", kLong},
+  server.ServerStream(s, {"DirtyLogService.ReadDirtyLog", kObserver, kLong},
                       &S::RequestReadDirtyLog, &dirty_log_,
                       &DirtyLogHandler::ReadDirtyLog);
-  server.ClientStream(s, {"DirtyLogService.ClearDirtyLog", kLong},
+  server.ClientStream(s, {"DirtyLogService.ClearDirtyLog", kOperator, kLong},
                       &S::RequestClearDirtyLog, &dirty_log_,
                       &DirtyLogHandler::ClearDirtyLog);
 }
@@ -208,10 +213,12 @@ void Services::AddDirtyLog(RpcServer& server) {
 void Services::AddWorkingSet(RpcServer& server) {
   using S = v1::WorkingSetService::AsyncService;
   S& s = server.AddService<v1::WorkingSetService>();
-  server.DeferredUnary(s, {"WorkingSetService.EstimateWorkingSet", kLong},
-                       &S::RequestEstimateWorkingSet, &working_set_,
-                       &WorkingSetHandler::EstimateWorkingSet);
-  server.ServerStream(s, {"WorkingSetService.WatchWorkingSet", kShort},
+  server.DeferredUnary(
+      s, {"WorkingSetService.EstimateWorkingSet", kOperator, kLong},
+      &S::RequestEstimateWorkingSet, &working_set_,
+      &WorkingSetHandler::EstimateWorkingSet);
+  server.ServerStream(s,
+                      {"WorkingSetService.WatchWorkingSet", kOperator, kShort},
                       &S::RequestWatchWorkingSet, &working_set_,
                       &WorkingSetHandler::WatchWorkingSet);
 }
@@ -219,9 +226,9 @@ void Services::AddWorkingSet(RpcServer& server) {
 void Services::AddHealth(RpcServer& server) {
   using S = grpc::health::v1::Health::AsyncService;
   S& s = server.AddService<grpc::health::v1::Health>();
-  server.Unary(s, {"Health.Check", kShort, WhileDraining::kServe},
+  server.Unary(s, {"Health.Check", kNone, kShort, WhileDraining::kServe},
                &S::RequestCheck, &health_, &HealthHandler::Check);
-  server.ServerStream(s, {"Health.Watch", kShort, WhileDraining::kServe},
+  server.ServerStream(s, {"Health.Watch", kNone, kShort, WhileDraining::kServe},
                       &S::RequestWatch, &health_, &HealthHandler::Watch);
 }
 
@@ -230,18 +237,18 @@ void Services::AddReflection(RpcServer& server) {
     using S = grpc::reflection::v1::ServerReflection::AsyncService;
     S& s = server.AddService<grpc::reflection::v1::ServerReflection>();
     server.BidiStream(s,
-                      {"ServerReflection.ServerReflectionInfo", kShort,
+                      {"ServerReflection.ServerReflectionInfo", kNone, kShort,
                        WhileDraining::kServe},
                       &S::RequestServerReflectionInfo, &reflection_,
                       &ReflectionHandler::ServerReflectionInfo);
   }
   using S = grpc::reflection::v1alpha::ServerReflection::AsyncService;
   S& s = server.AddService<grpc::reflection::v1alpha::ServerReflection>();
-  server.BidiStream(
-      s,
-      {"ServerReflection.ServerReflectionInfo", kShort, WhileDraining::kServe},
-      &S::RequestServerReflectionInfo, &reflection_alpha_,
-      &ReflectionAlphaHandler::ServerReflectionInfo);
+  server.BidiStream(s,
+                    {"ServerReflection.ServerReflectionInfo", kNone, kShort,
+                     WhileDraining::kServe},
+                    &S::RequestServerReflectionInfo, &reflection_alpha_,
+                    &ReflectionAlphaHandler::ServerReflectionInfo);
 }
 
 }  // namespace tdp::server
