@@ -61,6 +61,8 @@ class Client {
   Client& operator=(const Client&) = delete;
 
   absl::StatusOr<v1::GetInfoResponse> GetInfo();
+  // What grpc.health.v1 says of the daemon as a whole.
+  absl::StatusOr<bool> IsServing();
 
   absl::StatusOr<v1::CreateVmResponse> CreateVm(const v1::CreateVmRequest&);
   absl::StatusOr<v1::GetVmResponse> GetVm(const v1::GetVmRequest&);

@@ -20,6 +20,7 @@
 #include "client/lib/call_error.h"
 #include "client/lib/client.h"
 #include "client/lib/ranged_call.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "tdp/v1/dirty_log_service.grpc.pb.h"
 #include "tdp/v1/event_service.grpc.pb.h"
 #include "tdp/v1/guest_memory_service.grpc.pb.h"
@@ -40,7 +41,8 @@ class Client::Connection {
  public:
   Connection(std::string address, std::optional<absl::Duration> timeout,
              const std::shared_ptr<grpc::Channel>& channel)
-      : info(v1::InfoService::NewStub(channel)),
+      : health(grpc::health::v1::Health::NewStub(channel)),
+        info(v1::InfoService::NewStub(channel)),
         vm(v1::VmService::NewStub(channel)),
         memslot(v1::MemslotService::NewStub(channel)),
         vcpu(v1::VcpuService::NewStub(channel)),
@@ -182,6 +184,7 @@ class Client::Connection {
     return response;
   }
 
+  const std::unique_ptr<grpc::health::v1::Health::Stub> health;
   const std::unique_ptr<v1::InfoService::Stub> info;
   const std::unique_ptr<v1::VmService::Stub> vm;
   const std::unique_ptr<v1::MemslotService::Stub> memslot;

@@ -48,4 +48,8 @@ std::string VcpuName(absl::string_view vm, absl::string_view vcpu) {
   return absl::StrCat(VmName(vm), "/vcpus/", vcpu == "all" ? "-" : vcpu);
 }
 
+std::string LastSegment(absl::string_view name) {
+  return std::string(name.substr(name.rfind('/') + 1));
+}
+
 }  // namespace tdp::client

@@ -25,6 +25,9 @@ std::string DirtyConsumerName(absl::string_view vm, absl::string_view consumer);
 // "vms/demo/vcpus/0"; "all" gives the index "-".
 std::string VcpuName(absl::string_view vm, absl::string_view vcpu);
 
+// "ram" for "vms/demo/memslots/ram".
+std::string LastSegment(absl::string_view name);
+
 }  // namespace tdp::client
 
 #endif  // CLIENT_LIB_NAMES_H_

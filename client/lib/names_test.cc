@@ -23,5 +23,11 @@ TEST(NamesTest, APathNamesAVmAndPerhapsAMemslot) {
   EXPECT_EQ(MemslotIdIn("demo/memslots"), "memslots");
 }
 
+TEST(NamesTest, TheLastSegmentIsWhatPeopleType) {
+  EXPECT_EQ(LastSegment("vms/demo/memslots/ram"), "ram");
+  EXPECT_EQ(LastSegment("demo"), "demo");
+  EXPECT_EQ(LastSegment(""), "");
+}
+
 }  // namespace
 }  // namespace tdp::client

@@ -2,28 +2,30 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "client/lib/call_error.h"
 #include "client/lib/client.h"
 #include "client/lib/duration.h"
+#include "client/lib/fleet.h"
+#include "client/lib/names.h"
 #include "client/lib/target.h"
 #include "client/tdpctl/command_set.h"
 #include "client/tdpctl/commands.h"
+#include "client/tdpctl/completion.h"
 #include "client/tdpctl/parameters.h"
 
 namespace tdp::client {
 namespace {
 
-constexpr char kFooter[] =
-    "Addresses and sizes: 4096, 0x1000, 4K, 256M, 1G, 1T.\n"
-    "Ranges: START..END (END not included) or START+SIZE, 4K aligned;\n"
-    "gfn:START..END counts in frames.\n"
-    "Exit codes: 0, 1 for an error from the daemon, 2 for usage.";
+// What the shells' scripts say before the words to complete.
+constexpr char kCompleteWord[] = "__complete";
 
 struct GlobalOptions {
   Target target;
@@ -34,8 +36,10 @@ struct GlobalOptions {
 
 void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
   Target& target = options.target;
-  app.add_option("--target", target.address,
-                 "Where the daemon listens: unix:PATH or HOST:PORT")
+  app.add_option(
+         "--target", target.address,
+         "Where the daemon listens: unix:PATH or HOST:PORT; several with "
+         "commas, or dns:///HOST:PORT, for vm list, top and stats")
       ->envname("TDPD_TARGET")
       ->default_str(kDefaultTarget);
   app.add_flag("--json", options.json,
@@ -76,13 +80,83 @@ std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
   return absl::StrCat("\"", rest.front(), "\" is no command");
 }
 
-int RunAction(const Action& action, const GlobalOptions& options, Io io) {
-  const auto client = Client::Create(options.target, options.timeout);
-  if (!client.ok()) return UsageError(client.status().message(), io.err);
+// What a completion may still wait for a daemon.
+constexpr absl::Duration kCompletionTimeout = absl::Milliseconds(500);
+
+// Lists what the daemon has, for completion. Nothing if it cannot be asked.
+std::vector<std::string> ListNames(const Target& target,
+                                   const std::string& argument,
+                                   const std::vector<std::string>& before) {
+  const auto client = Client::Create(target, kCompletionTimeout);
+  if (!client.ok()) return {};
+  std::vector<std::string> names;
+  if (argument == "VM" || argument == "WHERE") {
+    const auto vms = (*client)->ListVms();
+    if (!vms.ok()) return {};
+    for (const v1::Vm& vm : vms->vms()) names.push_back(LastSegment(vm.name()));
+  } else if (argument == "SLOT" && !before.empty()) {
+    const auto slots = (*client)->ListMemslots(VmName(before.front()));
+    if (!slots.ok()) return {};
+    for (const v1::Memslot& slot : slots->memslots()) {
+      names.push_back(LastSegment(slot.name()));
+    }
+  }
+  return names;
+}
+
+// The target that a command line to complete names.
+Target TargetOf(const std::vector<std::string>& words) {
+  Target target;
+  if (const char* environment = getenv("TDPD_TARGET")) {
+    target.address = environment;
+  }
+  for (size_t i = 0; i < words.size(); ++i) {
+    absl::string_view word = words[i];
+    if (word == "--insecure") target.insecure = true;
+    if (absl::ConsumePrefix(&word, "--target=")) {
+      target.address = std::string(word);
+    } else if (word == "--target" && i + 1 < words.size()) {
+      target.address = words[i + 1];
+    }
+  }
+  return target;
+}
+
+int PrintCompletions(const CommandSet& commands,
+                     const std::vector<std::string>& words, Io io) {
+  const Target target = TargetOf(words);
+  for (const std::string& candidate :
+       Complete(commands.Describe(), words,
+                [&](const std::string& argument,
+                    const std::vector<std::string>& before) {
+                  return ListNames(target, argument, before);
+                })) {
+    io.out << candidate << "\n";
+  }
+  return kExitOk;
+}
+
+int RunAction(const CommandSet& commands, const GlobalOptions& options, Io io) {
+  const auto targets = ExpandTarget(options.target);
+  if (!targets.ok()) return UsageError(targets.status().message(), io.err);
+  if (targets->size() > 1 && commands.selected_reach() == Reach::kOneDaemon) {
+    return UsageError(
+        absl::StrCat("this command works on one daemon; --target names ",
+                     targets->size()),
+        io.err);
+  }
+  std::vector<std::unique_ptr<Client>> clients;
+  std::vector<Session::Daemon> daemons;
+  for (const Target& target : *targets) {
+    auto client = Client::Create(target, options.timeout);
+    if (!client.ok()) return UsageError(client.status().message(), io.err);
+    clients.push_back(*std::move(client));
+    daemons.push_back({target.address, clients.back().get()});
+  }
   const OutputForm form = options.json ? OutputForm::kJson : OutputForm::kText;
   if (!options.progress) io.err_terminal = {};  // only bars look at it
-  Session session(**client, form, io);
-  const absl::Status status = action(session);
+  Session session(std::move(daemons), form, io);
+  const absl::Status status = commands.selected()(session);
   io.out.flush();
   if (status.ok()) {
     if (io.out.good()) return session.exit_code();
@@ -103,7 +177,7 @@ int RunTdpctl(std::vector<std::string> args, Io io) {
   CLI::App app("Looks at and controls the virtual machines of tdpd.", "tdpctl");
   app.fallthrough();
   app.require_subcommand(1);
-  app.footer(kFooter);
+  app.footer(kUsageNotes);
   GlobalOptions options;
   AddGlobalOptions(app, options);
   CommandSet commands(app);
@@ -127,6 +201,15 @@ int RunTdpctl(std::vector<std::string> args, Io io) {
   AddWaitingCommands(commands);
   AddMemoryCommands(commands);
   AddWorkingSetCommands(commands);
+  AddTopCommand(commands);
+  AddHealthCommand(commands);
+  AddDoctorCommand(commands);
+  AddShellCommands(commands);
+  if (!args.empty() && args.front() == kCompleteWord) {
+    args.erase(args.begin());
+    return PrintCompletions(commands, args, io);
+  }
+  commands.ShowExamples();
   try {
     std::reverse(args.begin(), args.end());  // as CLI11 wants them
     app.parse(std::move(args));
@@ -137,7 +220,7 @@ int RunTdpctl(std::vector<std::string> args, Io io) {
     }
     return UsageError(Describe(app, error), io.err);
   }
-  return RunAction(commands.selected(), options, io);
+  return RunAction(commands, options, io);
 }
 
 }  // namespace tdp::client

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "client/tdpctl/command_doc.h"
 #include "client/tdpctl/parameters.h"
 #include "client/tdpctl/session.h"
 
@@ -20,6 +21,9 @@ namespace tdp::client {
 
 // Runs a command. An error is one of the daemon, or of reaching it.
 using Action = std::function<absl::Status(Session&)>;
+
+// Whether a command works on several daemons at a time.
+enum class Reach { kOneDaemon, kFleet };
 
 // A command while its parameters are declared. `args` lives as long as the
 // action.
@@ -51,23 +55,31 @@ class CommandSet {
   template <typename Args>
   Command<Args> Add(Group group, const std::string& name,
                     const std::string& description,
-                    absl::Status (*run)(Session&, const Args&)) {
+                    absl::Status (*run)(Session&, const Args&),
+                    Reach reach = Reach::kOneDaemon) {
     auto args = std::make_shared<Args>();
     const Parameters parameters = AddAction(
         group, name, description,
-        [args, run](Session& session) { return run(session, *args); });
+        [args, run](Session& session) { return run(session, *args); }, reach);
     return {parameters, args};
   }
 
   // The action of the command line that was parsed.
   const Action& selected() const { return selected_; }
+  Reach selected_reach() const { return selected_reach_; }
+
+  CommandDoc Describe() const { return DescribeCommands(root_); }
+  // Lets --help of each command end with its examples.
+  void ShowExamples();
 
  private:
   Parameters AddAction(Group group, const std::string& name,
-                       const std::string& description, Action action);
+                       const std::string& description, Action action,
+                       Reach reach);
 
   CLI::App& root_;
   Action selected_;
+  Reach selected_reach_ = Reach::kOneDaemon;
 };
 
 }  // namespace tdp::client

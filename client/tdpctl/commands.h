@@ -27,6 +27,10 @@ void AddEventsCommand(CommandSet& commands);
 void AddWaitingCommands(CommandSet& commands);
 void AddMemoryCommands(CommandSet& commands);
 void AddWorkingSetCommands(CommandSet& commands);
+void AddTopCommand(CommandSet& commands);
+void AddHealthCommand(CommandSet& commands);
+void AddDoctorCommand(CommandSet& commands);
+void AddShellCommands(CommandSet& commands);
 
 }  // namespace tdp::client
 

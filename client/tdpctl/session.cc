@@ -6,8 +6,8 @@
 
 namespace tdp::client {
 
-Session::Session(Client& client, OutputForm form, Io io)
-    : client_(client), form_(form), io_(std::move(io)) {}
+Session::Session(std::vector<Daemon> daemons, OutputForm form, Io io)
+    : daemons_(std::move(daemons)), form_(form), io_(std::move(io)) {}
 
 void Session::PrintJson(const google::protobuf::Message& message) {
   io_.out << ToJson(message) << std::endl;

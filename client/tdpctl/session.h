@@ -8,6 +8,9 @@
 
 #include <istream>
 #include <ostream>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -39,9 +42,18 @@ enum class OutputForm { kText, kJson };
 
 class Session {
  public:
-  Session(Client& client, OutputForm form, Io io);
+  struct Daemon {
+    std::string address;
+    Client* client;
+  };
 
-  Client& client() { return client_; }
+  // REQUIRES: there is a daemon; the clients outlive the session.
+  Session(std::vector<Daemon> daemons, OutputForm form, Io io);
+
+  // Of a command that works on one daemon.
+  Client& client() { return *daemons_.front().client; }
+  // Of a command that works on a fleet.
+  const std::vector<Daemon>& daemons() const { return daemons_; }
   bool json() const { return form_ == OutputForm::kJson; }
   std::istream& in() { return io_.in; }
   std::ostream& out() { return io_.out; }
@@ -76,7 +88,7 @@ class Session {
  private:
   void Complain(absl::string_view sentence, int exit_code);
 
-  Client& client_;
+  const std::vector<Daemon> daemons_;
   const OutputForm form_;
   const Io io_;
   int exit_code_ = kExitOk;

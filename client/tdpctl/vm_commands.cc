@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "client/lib/address.h"
+#include "client/lib/call_error.h"
 #include "client/lib/table.h"
 #include "client/lib/words.h"
 #include "client/tdpctl/commands.h"
@@ -97,15 +98,24 @@ absl::Status RunStop(Session& session, const v1::StopVmRequest& request) {
 }
 
 absl::Status RunList(Session& session, const v1::ListVmsRequest&) {
-  const auto response = session.client().ListVms();
-  if (!response.ok()) return response.status();
-  if (session.json()) {
-    session.PrintJson(*response);
-    return absl::OkStatus();
+  const bool fleet = session.daemons().size() > 1;
+  for (const Session::Daemon& daemon : session.daemons()) {
+    const auto response = daemon.client->ListVms();
+    if (!response.ok()) {
+      if (!fleet) return response.status();
+      session.Fail(
+          absl::StrCat(daemon.address, ": ", ErrorText(response.status())));
+      continue;
+    }
+    if (session.json()) {
+      session.PrintJson(*response);
+      continue;
+    }
+    if (fleet) session.out() << daemon.address << "\n";
+    Table table = VmTable();
+    for (const v1::Vm& vm : response->vms()) AddVmRow(vm, table);
+    table.Flush(session.out());
   }
-  Table table = VmTable();
-  for (const v1::Vm& vm : response->vms()) AddVmRow(vm, table);
-  table.Flush(session.out());
   return absl::OkStatus();
 }
 
@@ -191,7 +201,7 @@ void AddVmCommands(CommandSet& commands) {
       commands.AddGroup("vm", "Create, run, pause and delete VMs");
   AddCreate(commands, group);
   AddNamed(commands, group, "get", "Show one VM", RunGet);
-  commands.Add(group, "list", "Show every VM", RunList);
+  commands.Add(group, "list", "Show every VM", RunList, Reach::kFleet);
   AddUpdate(commands, group);
   AddNamed(commands, group, "delete", "Delete a VM that does not run",
            RunDelete);

@@ -1,6 +1,8 @@
 #include "client/testing/fake_server.h"
 
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -57,8 +59,12 @@ class FakeServer::Server {
              &event_, &memory_, &working_set_}) {
       builder.RegisterService(service);
     }
+    grpc::EnableDefaultHealthCheckService(true);
     server_ = builder.BuildAndStart();
     assert(server_ != nullptr);
+  }
+  void SetServing(bool serving) {
+    server_->GetHealthCheckService()->SetServingStatus(serving);
   }
   ~Server() { server_->Shutdown(std::chrono::system_clock::now()); }
 
@@ -92,6 +98,8 @@ FakeServer::~FakeServer() {
   unlink((directory_ + "/socket").c_str());
   rmdir(directory_.c_str());
 }
+
+void FakeServer::SetServing(bool serving) { server_->SetServing(serving); }
 
 absl::Duration FakeServer::last_timeout() const {
   const int64_t ns = server_->calls.last_timeout_ns;

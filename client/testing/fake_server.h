@@ -111,6 +111,8 @@ class FakeServer {
 
   // "unix:PATH".
   const std::string& target() const { return target_; }
+  // What its health service says; serving from the start.
+  void SetServing(bool serving);
   // Time that the last call had when it arrived; infinite without a deadline.
   absl::Duration last_timeout() const;
 
