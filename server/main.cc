@@ -22,6 +22,7 @@
 #include "server/base/log.h"
 #include "server/base/version.h"
 #include "server/daemon.h"
+#include "server/guard/interpose.h"
 
 ABSL_FLAG(
     std::string, listen, "unix:/run/tdpd/tdpd.sock",
@@ -154,6 +155,8 @@ int Main(int argc, char** argv) {
     return kUsageError;
   }
 
+  const absl::Status guard = CheckInterposition();
+  if (!guard.ok()) return Fail(kRuntimeError, guard);
   auto daemon = Daemon::Start(options, VmRegistry::Create);
   if (!daemon.ok()) {
     return Fail(

@@ -30,6 +30,7 @@ class DaemonProcess {
   // Waits for its end and returns the exit status, or 128 plus the signal.
   int AwaitExit();
   void Signal(int number);
+  pid_t pid() const { return pid_; }
   // What it has written so far.
   std::string Output() const;
 

@@ -1,0 +1,309 @@
+// Hostile clients against the daemon, over its Unix socket, beside one that
+// behaves well. Each attacker is a process of its own, as peers are processes.
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "grpcpp/create_channel.h"
+#include "gtest/gtest.h"
+#include "server/testing/daemon_process.h"
+#include "server/testing/http2_attacker.h"
+#include "tdp/v1/guest_memory_service.grpc.pb.h"
+#include "tdp/v1/info_service.grpc.pb.h"
+#include "tdp/v1/memslot_service.grpc.pb.h"
+#include "tdp/v1/vm_service.grpc.pb.h"
+
+namespace tdp::server {
+namespace {
+
+constexpr char kBinary[] = "server/tdpd_with_fake_engine";
+constexpr int64_t kMostGrowthKib = 64 * 1024;
+constexpr int64_t kMostThreads = 32;
+// For what takes milliseconds, on a machine that is busy.
+constexpr absl::Duration kSoon = absl::Seconds(10);
+
+// What an attack did, as its process tells it.
+struct Report {
+  int64_t sent = 0;    // of what it floods with
+  int64_t opened = 0;  // connections that were let in
+  int64_t cut = 0;     // of them, closed by the server
+  double cut_after_ms = 0;
+};
+
+// A process that attacks.
+class AttackProcess {
+ public:
+  explicit AttackProcess(const std::function<Report()>& attack) {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    pid_ = fork();
+    if (pid_ == 0) {
+      const Report report = attack();
+      const ssize_t written = write(ends[1], &report, sizeof(report));
+      _exit(written == sizeof(report) ? 0 : 1);
+    }
+    close(ends[1]);
+    pipe_ = ends[0];
+  }
+  AttackProcess(const AttackProcess&) = delete;
+  AttackProcess& operator=(const AttackProcess&) = delete;
+  ~AttackProcess() {
+    close(pipe_);
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    EXPECT_EQ(status, 0);
+  }
+  // Waits for its end.
+  Report Wait() {
+    Report report;
+    EXPECT_EQ(read(pipe_, &report, sizeof(report)), sizeof(report));
+    return report;
+  }
+
+ private:
+  pid_t pid_ = -1;
+  int pipe_ = -1;
+};
+
+double Percentile(std::vector<double> values, double part) {
+  if (values.empty()) return 0;
+  const auto at =
+      values.begin() + static_cast<size_t>(part * (values.size() - 1));
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
+
+// A client that calls GetInfo all the time and counts on every answer.
+class GoodClient {
+ public:
+  explicit GoodClient(const std::string& socket)
+      : stub_(v1::InfoService::NewStub(grpc::CreateChannel(
+            "unix:" + socket, grpc::InsecureChannelCredentials()))) {}
+  GoodClient(const GoodClient&) = delete;
+  GoodClient& operator=(const GoodClient&) = delete;
+  ~GoodClient() { Stop(); }
+
+  // One call; how long it took, in microseconds.
+  double Call() {
+    grpc::ClientContext context;
+    context.set_wait_for_ready(true);
+    v1::GetInfoResponse response;
+    const absl::Time start = absl::Now();
+    const grpc::Status status =
+        stub_->GetInfo(&context, v1::GetInfoRequest(), &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return absl::ToDoubleMicroseconds(absl::Now() - start);
+  }
+  void Start() {
+    stop_ = false;
+    times_.clear();
+    thread_ = std::thread([this] {
+      do {
+        times_.push_back(Call());
+        absl::SleepFor(absl::Microseconds(200));
+      } while (!stop_);
+    });
+  }
+  std::vector<double> Stop() {
+    stop_ = true;
+    if (thread_.joinable()) thread_.join();
+    return times_;
+  }
+
+ private:
+  std::unique_ptr<v1::InfoService::Stub> stub_;
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+  std::vector<double> times_;  // by the thread
+};
+
+class AttackTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char folder[] = "/tmp/tdpd-attack-test-XXXXXX";
+    ASSERT_NE(mkdtemp(folder), nullptr);
+    folder_ = folder;
+    socket_ = folder_ + "/socket";
+    daemon_ = std::make_unique<DaemonProcess>(
+        kBinary, std::vector<std::string>{"--listen=unix:" + socket_},
+        folder_ + "/log");
+    ASSERT_TRUE(daemon_->AwaitReady()) << daemon_->Output();
+    client_ = std::make_unique<GoodClient>(socket_);
+    for (int i = 0; i < 500; ++i) client_->Call();
+    base_kib_ = Status("VmRSS");
+  }
+  void TearDown() override {
+    client_.reset();
+    daemon_.reset();
+    for (const char* name : {"socket", "socket.lock", "log"}) {
+      unlink((folder_ + "/" + name).c_str());
+    }
+    EXPECT_EQ(rmdir(folder_.c_str()), 0);
+  }
+
+  int64_t Status(const std::string& name) const {
+    std::ifstream file(absl::StrCat("/proc/", daemon_->pid(), "/status"));
+    for (std::string line; std::getline(file, line);) {
+      absl::string_view rest = line;
+      if (!absl::ConsumePrefix(&rest, name + ":")) continue;
+      absl::ConsumeSuffix(&rest, " kB");
+      int64_t value = -1;
+      EXPECT_TRUE(absl::SimpleAtoi(rest, &value)) << line;
+      return value;
+    }
+    ADD_FAILURE() << "the daemon is gone: " << daemon_->Output();
+    return -1;
+  }
+
+  // Runs `attack` in `processes` processes and looks on: what the daemon's
+  // memory and threads come to, and that the good client has its answers.
+  std::vector<Report> Attack(const std::function<Report()>& attack,
+                             int processes = 1) {
+    client_->Start();
+    absl::SleepFor(absl::Milliseconds(300));
+    const std::vector<double> idle = client_->Stop();
+
+    client_->Start();
+    std::deque<AttackProcess> attackers;
+    for (int i = 0; i < processes; ++i) attackers.emplace_back(attack);
+    std::atomic<bool> done = false;
+    std::thread observer([&] {
+      while (!done) {
+        peak_kib_ = std::max(peak_kib_, Status("VmRSS"));
+        threads_ = std::max(threads_, Status("Threads"));
+        absl::SleepFor(absl::Milliseconds(2));
+      }
+    });
+    std::vector<Report> reports;
+    for (AttackProcess& attacker : attackers) {
+      reports.push_back(attacker.Wait());
+    }
+    attackers.clear();
+    const std::vector<double> busy = client_->Stop();
+    done = true;
+    observer.join();
+
+    EXPECT_LE(peak_kib_ - base_kib_, kMostGrowthKib);
+    EXPECT_LT(threads_, kMostThreads);
+    printf(
+        "  base %ld KiB, peak +%ld KiB, %ld threads; p99 idle %.0f us, under "
+        "attack %.0f us (%zu calls)\n",
+        base_kib_, peak_kib_ - base_kib_, threads_, Percentile(idle, 0.99),
+        Percentile(busy, 0.99), busy.size());
+    const Report& r = reports[0];
+    printf(
+        "  first attacker: sent %ld, let in %ld, cut off %ld, after %.1f "
+        "ms\n",
+        r.sent, r.opened, r.cut, r.cut_after_ms);
+    return reports;
+  }
+
+  // Floods one connection with what `make` makes, after the preface.
+  Report FloodOnce(
+      int64_t count, const std::function<std::string(int64_t)>& make,
+      Http2Attacker::Reading reading = Http2Attacker::Reading::kReads) const {
+    Report report;
+    Http2Attacker attacker;
+    if (!attacker.Connect(socket_) ||
+        !attacker.Send(http2::Preface() + http2::Settings())) {
+      return report;
+    }
+    report.opened = 1;
+    const absl::Time start = absl::Now();
+    report.sent = attacker.Flood(count, make, reading);
+    report.cut = attacker.AwaitClose(kSoon) ? 1 : 0;
+    report.cut_after_ms = absl::ToDoubleMilliseconds(absl::Now() - start);
+    return report;
+  }
+  void ExpectCutOff(const std::vector<Report>& reports,
+                    const std::string& reason) {
+    for (const Report& report : reports) {
+      EXPECT_EQ(report.opened, 1);
+      EXPECT_EQ(report.cut, 1);
+    }
+    EXPECT_THAT(daemon_->Output(),
+                testing::HasSubstr(absl::StrCat("reason=\"", reason, "\"")));
+  }
+
+  std::string folder_;
+  std::string socket_;
+  std::unique_ptr<DaemonProcess> daemon_;
+  std::unique_ptr<GoodClient> client_;
+  int64_t base_kib_ = 0;
+  int64_t peak_kib_ = 0;
+  int64_t threads_ = 0;
+};
+
+std::string OpenAndReset(int64_t n) {
+  const auto id = static_cast<uint32_t>(2 * n + 1);
+  return http2::CallHeaders(id, http2::kGetInfo) + http2::Reset(id);
+}
+
+TEST_F(AttackTest, AFloodOfResetsIsCutOff) {
+  ExpectCutOff(Attack([&] { return FloodOnce(500000, OpenAndReset); }),
+               "too_many_resets");
+}
+
+TEST_F(AttackTest, AnAttackerThatComesBackMeetsClosedDoors) {
+  const auto reports = Attack(
+      [&] {
+        Report report;
+        constexpr int64_t kPerConnection = 2000;
+        while (report.sent < 500000) {
+          Http2Attacker attacker;
+          attacker.Connect(socket_);
+          if (attacker.Send(http2::Preface() + http2::Settings())) {
+            ++report.opened;
+          }
+          attacker.Flood(kPerConnection, OpenAndReset);
+          report.cut += attacker.AwaitClose(kSoon) ? 1 : 0;
+          report.sent += kPerConnection;
+        }
+        return report;
+      },
+      4);
+  for (const Report& report : reports) EXPECT_EQ(report.cut, 250);
+}
+
+TEST_F(AttackTest, AFloodOfHeadersIsCutOff) {
+  const std::string block(16000, '\0');
+  ExpectCutOff(Attack([&] {
+                 return FloodOnce(100000, [&](int64_t n) {
+                   return http2::Frame(1, 0x4 | 0x1,
+                                       static_cast<uint32_t>(2 * n + 1), block);
+                 });
+               }),
+               "too_many_header_bytes");
+}
+
+TEST_F(AttackTest, AFloodOfContinuationsIsCutOff) {
+  ExpectCutOff(Attack([&] {
+                 return FloodOnce(1000000, [](int64_t n) {
+                   return n == 0 ? http2::Frame(1, 0, 1, "")
+                                 : http2::Frame(9, 0, 1, std::string(100, 'x'));
+                 });
+               }),
+               "too_many_continuations");
+}
+
+}  // namespace
+}  // namespace tdp::server

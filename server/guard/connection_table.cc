@@ -1,0 +1,319 @@
+#include "server/guard/connection_table.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/log.h"
+#include "server/guard/guard_limits.h"
+#include "server/guard/token_bucket.h"
+
+// gRPC's groups of a socket; too new for the C library.
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
+
+namespace tdp::server {
+namespace {
+
+using guard_limits::kFirstPenaltyMs;
+using guard_limits::kLongestPenaltyMs;
+
+constexpr int64_t kMillisecond = 1000000;
+constexpr int64_t kSecond = 1000 * kMillisecond;
+constexpr int64_t kLogLinesPerSecond = 10;
+
+int64_t Now() {
+  timespec now;
+  // Some 5 ns; it moves every few milliseconds, which is fine for rates.
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return now.tv_sec * kSecond + now.tv_nsec;
+}
+
+// Null if the kernel does not tell.
+std::shared_ptr<const UnixCredentials> ReadCredentials(int fd) {
+  ucred peer = {};
+  socklen_t length = sizeof(peer);
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
+    return nullptr;
+  }
+  auto credentials = std::make_shared<UnixCredentials>();
+  credentials->uid = peer.uid;
+  credentials->gid = peer.gid;
+  credentials->pid = peer.pid;
+  // The first call says how many there are.
+  length = 0;
+  getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, nullptr, &length);
+  credentials->groups.resize(length / sizeof(gid_t));
+  if (length > 0 && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS,
+                               credentials->groups.data(), &length) != 0) {
+    return nullptr;
+  }
+  return credentials;
+}
+
+// Calls `visit(bytes, count)` for the first `count` bytes of `message`.
+template <typename Visit>
+void ForEachPiece(const msghdr& message, size_t count, Visit&& visit) {
+  for (size_t i = 0; i < message.msg_iovlen && count > 0; ++i) {
+    const size_t piece = std::min(count, message.msg_iov[i].iov_len);
+    visit(static_cast<const uint8_t*>(message.msg_iov[i].iov_base), piece);
+    count -= piece;
+  }
+}
+
+}  // namespace
+
+// All connections of one process or address.
+struct ConnectionTable::Peer {
+  explicit Peer(StreamTotal& streams) : budget(streams) {}
+
+  PeerBudget budget;
+  // Guarded by the table's mutex.
+  TokenBucket connects{guard_limits::kConnectBurst,
+                       guard_limits::kConnectsPerSecond};
+  int64_t connections = 0;
+  int64_t penalty_ms = 0;  // the last one
+  int64_t penalty_end = 0;
+};
+
+struct ConnectionTable::Connection {
+  Connection(std::shared_ptr<Peer> peer, ConnectionWatch::Transport transport)
+      : peer(std::move(peer)), watch(this->peer->budget, transport) {}
+
+  const std::shared_ptr<Peer> peer;
+  uint64_t number = 0;                                 // 0 on TCP
+  std::shared_ptr<const UnixCredentials> credentials;  // null on TCP
+  ConnectionWatch watch;
+  bool is_cut = false;  // by the thread that reads
+};
+
+ConnectionTable& ConnectionTable::Get() {
+  // Never destroyed: descriptors are closed until the process ends.
+  static auto& table = *new ConnectionTable();
+  return table;
+}
+
+bool ConnectionTable::Admit(int fd, sockaddr_storage* address,
+                            socklen_t* length) {
+  const int64_t now = Now();
+  const bool is_unix = address->ss_family == AF_UNIX;
+  const bool is_ip =
+      address->ss_family == AF_INET || address->ss_family == AF_INET6;
+  std::shared_ptr<const UnixCredentials> credentials;
+  if (is_unix) credentials = ReadCredentials(fd);
+  // Nobody is let in who could be taken for somebody else.
+  bool is_nobody = fd >= kMaxDescriptors || (!is_unix && !is_ip) ||
+                   (is_unix && credentials == nullptr);
+  if (address->ss_family == AF_INET6) {
+    sockaddr_in6 ipv6;
+    memcpy(&ipv6, address, sizeof(ipv6));
+    is_nobody = is_nobody || ConnectionNumberOf(ipv6.sin6_addr) != 0;
+  }
+  if (is_nobody) {
+    Count(CutReason::kNoDescriptors, nullptr);
+    return false;
+  }
+
+  std::unique_ptr<Connection> connection;
+  CutReason reason;
+  {
+    absl::MutexLock lock(&mutex_);
+    std::shared_ptr<Peer> peer =
+        PeerOf(is_unix ? PeerKey::OfProcess(credentials->pid)
+                       : PeerKey::OfAddress(*address),
+               now);
+    reason =
+        Admission(*peer, is_unix, is_unix ? credentials->uid : uid_t{}, now);
+    if (reason == CutReason::kNone && !peer->connects.Take(1, now)) {
+      reason = CutReason::kTooManyConnects;
+    }
+    if (reason == CutReason::kNone) {
+      ++connections_;
+      ++peer->connections;
+      connection = std::make_unique<Connection>(
+          std::move(peer), is_unix ? ConnectionWatch::Transport::kPlain
+                                   : ConnectionWatch::Transport::kMaybeTls);
+      if (is_unix) {
+        ++connections_of_user_[credentials->uid];
+        connection->number = ++last_number_;
+        credentials_[connection->number] = credentials;
+      }
+    }
+  }
+  if (reason != CutReason::kNone) {
+    Count(reason, credentials.get());
+    return false;
+  }
+
+  accepted_.fetch_add(1, std::memory_order_relaxed);
+  if (is_unix) {
+    const sockaddr_in6 named = AddressOfConnection(connection->number);
+    *address = {};
+    memcpy(address, &named, sizeof(named));
+    *length = sizeof(named);
+  }
+  connection->credentials = std::move(credentials);
+  slots_[fd].store(connection.release(), std::memory_order_release);
+  return true;
+}
+
+CutReason ConnectionTable::Admission(const Peer& peer, bool is_unix, uid_t uid,
+                                     int64_t now) const {
+  if (now < peer.penalty_end) return CutReason::kPenalty;
+  if (connections_ >= guard_limits::kMaxConnections) {
+    return CutReason::kTooManyConnections;
+  }
+  if (peer.connections >= guard_limits::kMaxConnectionsPerPeer) {
+    return CutReason::kTooManyConnectionsOfPeer;
+  }
+  if (is_unix) {
+    const auto user = connections_of_user_.find(uid);
+    if (user != connections_of_user_.end() &&
+        user->second >= guard_limits::kMaxConnectionsPerUser) {
+      return CutReason::kTooManyConnectionsOfUser;
+    }
+  }
+  return CutReason::kNone;
+}
+
+void ConnectionTable::NoteNoDescriptors() {
+  Count(CutReason::kNoDescriptors, nullptr);
+}
+
+bool ConnectionTable::NoteReceived(int fd, const msghdr& message,
+                                   size_t count) {
+  Connection* connection = Find(fd);
+  if (connection == nullptr) return true;
+  if (connection->is_cut) return false;
+  const int64_t now = Now();
+  CutReason reason = connection->watch.ReadReturned(count, now);
+  ForEachPiece(message, count, [&](const uint8_t* bytes, size_t piece) {
+    if (reason != CutReason::kNone) return;
+    reason = connection->watch.Received(bytes, piece, now);
+  });
+  if (reason == CutReason::kNone) return true;
+  Cut(fd, *connection, reason, now);
+  return false;
+}
+
+void ConnectionTable::NoteSent(int fd, const msghdr& message, size_t count) {
+  Connection* connection = Find(fd);
+  if (connection == nullptr) return;
+  ForEachPiece(message, count, [&](const uint8_t* bytes, size_t piece) {
+    connection->watch.Sent(bytes, piece);
+  });
+}
+
+void ConnectionTable::Cut(int fd, Connection& connection, CutReason reason,
+                          int64_t now) {
+  connection.is_cut = true;
+  shutdown(fd, SHUT_RDWR);
+  {
+    absl::MutexLock lock(&mutex_);
+    Peer& peer = *connection.peer;
+    // Several connections cut at once are one offence.
+    if (now >= peer.penalty_end) {
+      const bool is_relapse =
+          peer.penalty_ms > 0 &&
+          now < peer.penalty_end + kLongestPenaltyMs * kMillisecond;
+      peer.penalty_ms = is_relapse
+                            ? std::min(2 * peer.penalty_ms, kLongestPenaltyMs)
+                            : kFirstPenaltyMs;
+      peer.penalty_end = now + peer.penalty_ms * kMillisecond;
+    }
+  }
+  Count(reason, connection.credentials.get());
+}
+
+void ConnectionTable::Forget(int fd) {
+  if (Find(fd) == nullptr) return;
+  const std::unique_ptr<Connection> connection(
+      slots_[fd].exchange(nullptr, std::memory_order_acq_rel));
+  if (connection == nullptr) return;
+  absl::MutexLock lock(&mutex_);
+  --connections_;
+  --connection->peer->connections;
+  if (connection->credentials == nullptr) return;
+  credentials_.erase(connection->number);
+  const auto user = connections_of_user_.find(connection->credentials->uid);
+  if (--user->second == 0) connections_of_user_.erase(user);
+}
+
+std::shared_ptr<const UnixCredentials> ConnectionTable::FindCredentials(
+    uint64_t number) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  const auto found = credentials_.find(number);
+  return found == credentials_.end() ? nullptr : found->second;
+}
+
+GuardStats ConnectionTable::stats() const {
+  GuardStats stats;
+  stats.accepted_connections = accepted_.load(std::memory_order_relaxed);
+  stats.open_streams = streams_.open.load(std::memory_order_relaxed);
+  for (int i = 1; i < static_cast<int>(CutReason::kCount); ++i) {
+    stats.cuts[std::string(NameOf(static_cast<CutReason>(i)))] =
+        cuts_[i].load(std::memory_order_relaxed);
+  }
+  absl::ReaderMutexLock lock(&mutex_);
+  stats.open_connections = connections_;
+  return stats;
+}
+
+std::shared_ptr<ConnectionTable::Peer> ConnectionTable::PeerOf(
+    const PeerKey& key, int64_t now) {
+  if (static_cast<int64_t>(peers_.size()) >= guard_limits::kMaxPeers) {
+    ForgetOldPeers(now);
+  }
+  std::shared_ptr<Peer>& peer = peers_[key];
+  if (peer == nullptr) peer = std::make_shared<Peer>(streams_);
+  return peer;
+}
+
+void ConnectionTable::ForgetOldPeers(int64_t now) {
+  const auto forget = [&](auto&& is_old) {
+    for (auto it = peers_.begin(); it != peers_.end();) {
+      const auto here = it++;
+      Peer& peer = *here->second;
+      if (peer.connections == 0 && is_old(peer)) peers_.erase(here);
+    }
+  };
+  forget([&](Peer& peer) {
+    return now >= peer.penalty_end + kLongestPenaltyMs * kMillisecond &&
+           peer.connects.IsFull(now) && peer.budget.IsUnspent(now);
+  });
+  // Memory comes before memories.
+  if (static_cast<int64_t>(peers_.size()) >= guard_limits::kMaxPeers) {
+    forget([&](Peer& peer) { return now >= peer.penalty_end; });
+  }
+  if (static_cast<int64_t>(peers_.size()) >= guard_limits::kMaxPeers) {
+    forget([](Peer&) { return true; });
+  }
+}
+
+void ConnectionTable::Count(CutReason reason,
+                            const UnixCredentials* credentials) {
+  cuts_[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+  const int64_t second = Now() / kSecond;
+  if (log_second_.exchange(second, std::memory_order_relaxed) != second) {
+    log_lines_.store(0, std::memory_order_relaxed);
+  }
+  if (log_lines_.fetch_add(1, std::memory_order_relaxed) >=
+      kLogLinesPerSecond) {
+    return;
+  }
+  Log(Severity::kWarning, "a connection is cut off",
+      {{"reason", NameOf(reason)},
+       {"peer", credentials == nullptr
+                    ? "tcp"
+                    : absl::StrCat("uid:", credentials->uid,
+                                   " pid:", credentials->pid)}});
+}
+
+GuardStats Stats() { return ConnectionTable::Get().stats(); }
+
+}  // namespace tdp::server

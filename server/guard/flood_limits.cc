@@ -1,0 +1,244 @@
+#include "server/guard/flood_limits.h"
+
+#include <algorithm>
+
+namespace tdp::server {
+namespace {
+
+// A TLS record that carries a handshake.
+constexpr uint8_t kTlsHandshake = 0x16;
+constexpr size_t kFrameHeaderBytes = 9;
+// A client that reads sends an update for the stream and one for the
+// connection, and may measure the round trip.
+constexpr int64_t kWindowUpdatesPerFrame = 2;
+constexpr int64_t kMaxCredit = 10000;
+
+}  // namespace
+
+absl::string_view NameOf(CutReason reason) {
+  switch (reason) {
+    case CutReason::kNone:
+    case CutReason::kCount:
+      break;
+    case CutReason::kTooManyConnections:
+      return "too_many_connections";
+    case CutReason::kTooManyConnectionsOfUser:
+      return "too_many_connections_of_user";
+    case CutReason::kTooManyConnectionsOfPeer:
+      return "too_many_connections_of_peer";
+    case CutReason::kTooManyConnects:
+      return "too_many_connects";
+    case CutReason::kPenalty:
+      return "penalty";
+    case CutReason::kNoDescriptors:
+      return "no_descriptors";
+    case CutReason::kNotHttp2:
+      return "not_http2";
+    case CutReason::kFrameTooLong:
+      return "frame_too_long";
+    case CutReason::kHeaderBlockTooLong:
+      return "header_block_too_long";
+    case CutReason::kTooManyContinuations:
+      return "too_many_continuations";
+    case CutReason::kTooManyOpenStreams:
+      return "too_many_open_streams";
+    case CutReason::kTooManyStreams:
+      return "too_many_streams";
+    case CutReason::kTooManyResets:
+      return "too_many_resets";
+    case CutReason::kTooManyHeaderBytes:
+      return "too_many_header_bytes";
+    case CutReason::kTooManySettings:
+      return "too_many_settings";
+    case CutReason::kTooManyPings:
+      return "too_many_pings";
+    case CutReason::kTooManyUselessFrames:
+      return "too_many_useless_frames";
+    case CutReason::kTooManyWindowUpdates:
+      return "too_many_window_updates";
+    case CutReason::kTooManyTinyReads:
+      return "too_many_tiny_reads";
+  }
+  return "none";
+}
+
+bool PeerBudget::IsUnspent(int64_t now) {
+  absl::MutexLock lock(&mutex_);
+  return open_streams_ == 0 && streams_.IsFull(now) && resets_.IsFull(now) &&
+         header_bytes_.IsFull(now) && settings_.IsFull(now) &&
+         pings_.IsFull(now) && useless_frames_.IsFull(now) &&
+         window_updates_.IsFull(now) && tiny_reads_.IsFull(now);
+}
+
+ConnectionWatch::~ConnectionWatch() {
+  absl::MutexLock lock(&peer_.mutex_);
+  const auto count = static_cast<int64_t>(open_.size());
+  peer_.open_streams_ -= count;
+  peer_.total_.open.fetch_sub(count, std::memory_order_relaxed);
+}
+
+CutReason ConnectionWatch::Received(const uint8_t* bytes, size_t count,
+                                    int64_t now) {
+  if (count == 0) return CutReason::kNone;
+  if (maybe_tls_) {
+    maybe_tls_ = false;
+    if (bytes[0] == kTlsHandshake) {
+      is_tls_.store(true, std::memory_order_relaxed);
+    }
+  }
+  if (is_tls_.load(std::memory_order_relaxed)) return CutReason::kNone;
+  absl::MutexLock lock(&peer_.mutex_);
+  if (verdict_ != CutReason::kNone) return verdict_;
+  const bool fine = received_.Scan(bytes, count, [&](const FrameHeader& frame) {
+    peer_.mutex_.AssertHeld();
+    verdict_ = Judge(frame, now);
+    return verdict_ == CutReason::kNone;
+  });
+  if (!fine && verdict_ == CutReason::kNone) verdict_ = CutReason::kNotHttp2;
+  return verdict_;
+}
+
+void ConnectionWatch::Sent(const uint8_t* bytes, size_t count) {
+  if (is_tls_.load(std::memory_order_relaxed)) return;
+  absl::MutexLock lock(&peer_.mutex_);
+  sent_.Scan(bytes, count, [&](const FrameHeader& frame) {
+    peer_.mutex_.AssertHeld();
+    NoteSent(frame);
+    return true;
+  });
+}
+
+CutReason ConnectionWatch::ReadReturned(size_t count, int64_t now) {
+  if (count >= kFrameHeaderBytes) return CutReason::kNone;
+  absl::MutexLock lock(&peer_.mutex_);
+  if (verdict_ == CutReason::kNone && !peer_.tiny_reads_.Take(1, now)) {
+    verdict_ = CutReason::kTooManyTinyReads;
+  }
+  return verdict_;
+}
+
+CutReason ConnectionWatch::Judge(const FrameHeader& frame, int64_t now) {
+  if (frame.type != FrameType::kData &&
+      frame.length > guard_limits::kMaxControlFrameBytes) {
+    return CutReason::kFrameTooLong;
+  }
+  switch (frame.type) {
+    case FrameType::kHeaders:
+      return JudgeHeaders(frame, now);
+    case FrameType::kContinuation:
+      return JudgeContinuation(frame, now);
+    case FrameType::kResetStream:
+      CloseStream(frame.stream_id);
+      return peer_.resets_.Take(1, now) ? CutReason::kNone
+                                        : CutReason::kTooManyResets;
+    case FrameType::kSettings:
+      if (frame.Has(FrameHeader::kAck)) return JudgeAck(now);
+      return peer_.settings_.Take(1, now) ? CutReason::kNone
+                                          : CutReason::kTooManySettings;
+    case FrameType::kPing:
+      if (frame.Has(FrameHeader::kAck)) return JudgeAck(now);
+      return Spend(ping_credit_, peer_.pings_, now) ? CutReason::kNone
+                                                    : CutReason::kTooManyPings;
+    case FrameType::kWindowUpdate:
+      return Spend(window_update_credit_, peer_.window_updates_, now)
+                 ? CutReason::kNone
+                 : CutReason::kTooManyWindowUpdates;
+    case FrameType::kData:
+      if (frame.length > 0 || frame.Has(FrameHeader::kEndStream)) {
+        return CutReason::kNone;
+      }
+      break;
+    case FrameType::kGoAway:
+    case FrameType::kPriority:
+    case FrameType::kPushPromise:
+    default:
+      break;
+  }
+  return peer_.useless_frames_.Take(1, now) ? CutReason::kNone
+                                            : CutReason::kTooManyUselessFrames;
+}
+
+CutReason ConnectionWatch::JudgeAck(int64_t now) {
+  return Spend(ack_credit_, peer_.useless_frames_, now)
+             ? CutReason::kNone
+             : CutReason::kTooManyUselessFrames;
+}
+
+CutReason ConnectionWatch::JudgeHeaders(const FrameHeader& frame, int64_t now) {
+  header_block_bytes_ = frame.length;
+  continuations_ = 0;
+  if (header_block_bytes_ > guard_limits::kMaxHeaderBlockBytes) {
+    return CutReason::kHeaderBlockTooLong;
+  }
+  if (!peer_.header_bytes_.Take(frame.length, now)) {
+    return CutReason::kTooManyHeaderBytes;
+  }
+  if (!peer_.streams_.Take(1, now)) return CutReason::kTooManyStreams;
+  // Trailers, or nonsense that gRPC answers.
+  if (frame.stream_id <= last_stream_id_) return CutReason::kNone;
+  last_stream_id_ = frame.stream_id;
+
+  const int64_t mine = peer_.open_streams_;
+  const int64_t all = peer_.total_.open.load(std::memory_order_relaxed);
+  if (mine >= guard_limits::kMaxOpenStreamsPerPeer ||
+      (all >= guard_limits::kMaxOpenStreams &&
+       mine >= guard_limits::kGuaranteedStreamsPerPeer)) {
+    return CutReason::kTooManyOpenStreams;
+  }
+  open_.insert(frame.stream_id);
+  ++peer_.open_streams_;
+  peer_.total_.open.fetch_add(1, std::memory_order_relaxed);
+  return CutReason::kNone;
+}
+
+CutReason ConnectionWatch::JudgeContinuation(const FrameHeader& frame,
+                                             int64_t now) {
+  header_block_bytes_ += frame.length;
+  ++continuations_;
+  if (continuations_ > guard_limits::kMaxContinuationsPerBlock) {
+    return CutReason::kTooManyContinuations;
+  }
+  if (header_block_bytes_ > guard_limits::kMaxHeaderBlockBytes) {
+    return CutReason::kHeaderBlockTooLong;
+  }
+  return peer_.header_bytes_.Take(frame.length, now)
+             ? CutReason::kNone
+             : CutReason::kTooManyHeaderBytes;
+}
+
+void ConnectionWatch::NoteSent(const FrameHeader& frame) {
+  switch (frame.type) {
+    case FrameType::kData:
+    case FrameType::kHeaders:
+      window_update_credit_ =
+          std::min(window_update_credit_ + kWindowUpdatesPerFrame, kMaxCredit);
+      ping_credit_ = std::min(ping_credit_ + 1, kMaxCredit);
+      if (frame.Has(FrameHeader::kEndStream)) CloseStream(frame.stream_id);
+      break;
+    case FrameType::kResetStream:
+      CloseStream(frame.stream_id);
+      break;
+    case FrameType::kSettings:
+    case FrameType::kPing:
+      ack_credit_ = std::min(ack_credit_ + 1, kMaxCredit);
+      break;
+    default:
+      break;
+  }
+}
+
+void ConnectionWatch::CloseStream(uint32_t id) {
+  if (open_.erase(id) == 0) return;
+  --peer_.open_streams_;
+  peer_.total_.open.fetch_sub(1, std::memory_order_relaxed);
+}
+
+bool ConnectionWatch::Spend(int64_t& credit, TokenBucket& bucket, int64_t now) {
+  if (credit > 0) {
+    --credit;
+    return true;
+  }
+  return bucket.Take(1, now);
+}
+
+}  // namespace tdp::server

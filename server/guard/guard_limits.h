@@ -1,0 +1,70 @@
+// The limits of the HTTP/2 guard. GetInfo reports them by name.
+//
+// They are far above what clients do that mean well, and low enough for the
+// memory that gRPC spends within them: a reset or an open stream costs it some
+// 10 KiB, an idle connection some 30 KiB. Where a limit has a burst and a rate,
+// a peer may do so much at once, and earns more with time.
+//
+// A peer is a process at a Unix socket, and an address on TCP.
+
+#ifndef SERVER_GUARD_GUARD_LIMITS_H_
+#define SERVER_GUARD_GUARD_LIMITS_H_
+
+#include <cstdint>
+
+namespace tdp::server::guard_limits {
+
+// Connections: in all, of one user of this host, of one peer.
+inline constexpr int64_t kMaxConnections = 1024;
+inline constexpr int64_t kMaxConnectionsPerUser = 768;
+inline constexpr int64_t kMaxConnectionsPerPeer = 256;
+// Attempts of one peer to connect.
+inline constexpr int64_t kConnectBurst = 512;
+inline constexpr int64_t kConnectsPerSecond = 100;
+
+// Streams that are open, whoever has to go on.
+inline constexpr int64_t kMaxOpenStreams = 4096;
+inline constexpr int64_t kMaxOpenStreamsPerPeer = 1024;
+// So many each peer may have open even when all that there are are taken.
+inline constexpr int64_t kGuaranteedStreamsPerPeer = 64;
+
+// Streams that the peer opens; far more than the daemon can serve.
+inline constexpr int64_t kStreamBurst = 100000;
+inline constexpr int64_t kStreamsPerSecond = 100000;
+// Streams that the peer cancels.
+inline constexpr int64_t kResetBurst = 1000;
+inline constexpr int64_t kResetsPerSecond = 500;
+// Bytes of headers, as sent; and of the headers of one call.
+inline constexpr int64_t kHeaderByteBurst = int64_t{16} << 20;
+inline constexpr int64_t kHeaderBytesPerSecond = int64_t{16} << 20;
+inline constexpr int64_t kMaxHeaderBlockBytes = int64_t{16} << 10;
+inline constexpr int64_t kMaxContinuationsPerBlock = 8;
+
+// Frames that ask for an answer and carry nothing.
+inline constexpr int64_t kSettingsBurst = 100;
+inline constexpr int64_t kSettingsPerSecond = 10;
+inline constexpr int64_t kPingBurst = 1000;
+inline constexpr int64_t kPingsPerSecond = 100;
+// Frames of priority or of unknown types, empty data.
+inline constexpr int64_t kUselessFrameBurst = 1000;
+inline constexpr int64_t kUselessFramesPerSecond = 100;
+// Window updates beyond those that the daemon's own frames explain.
+inline constexpr int64_t kWindowUpdateBurst = 10000;
+inline constexpr int64_t kWindowUpdatesPerSecond = 1000;
+// Reads that return less than a frame's header.
+inline constexpr int64_t kTinyReadBurst = 1000;
+inline constexpr int64_t kTinyReadsPerSecond = 100;
+
+// Of frames other than data, whose length gRPC bounds itself.
+inline constexpr int64_t kMaxControlFrameBytes = 16384;
+
+// A peer that broke a limit may connect again after this time, which doubles
+// each time until it is the longest one.
+inline constexpr int64_t kFirstPenaltyMs = 1000;
+inline constexpr int64_t kLongestPenaltyMs = 60000;
+// Peers that are remembered.
+inline constexpr int64_t kMaxPeers = 8192;
+
+}  // namespace tdp::server::guard_limits
+
+#endif  // SERVER_GUARD_GUARD_LIMITS_H_
