@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,7 +12,6 @@
 #include "absl/time/clock.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
-#include "grpc/grpc_security_constants.h"
 #include "grpc/support/log.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
@@ -31,62 +28,47 @@ absl::Status OptionError(absl::string_view message) {
   return MakeError(ErrorReason::kFieldInvalid, message);
 }
 
-absl::StatusOr<std::string> ReadPem(absl::string_view flag,
-                                    const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file || text.empty()) {
-    return OptionError(
-        absl::StrCat(flag, ": cannot read ", path, ": ",
-                     file.is_open() ? "it is empty" : strerror(errno)));
-  }
-  return text;
-}
+// How clients reach the TCP addresses.
+struct TcpAddresses {
+  bool exist = false;
+  bool use_tls = false;
+};
 
-// Credentials for TCP addresses, null where they may go without.
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> TcpCredentials(
+absl::StatusOr<TcpAddresses> CheckTcp(
     const DaemonOptions& options, const std::vector<ListenAddress>& addresses) {
-  const bool tls = !options.tls_cert.empty() || !options.tls_key.empty() ||
-                   !options.tls_client_ca.empty();
-  bool any_tcp = false;
+  TcpAddresses tcp;
+  tcp.use_tls = !options.tls_cert.empty() || !options.tls_key.empty() ||
+                !options.tls_client_ca.empty();
   for (const ListenAddress& address : addresses) {
     if (address.is_unix()) continue;
-    any_tcp = true;
-    if (tls) continue;
+    tcp.exist = true;
+    if (tcp.use_tls) continue;
     if (!options.insecure_loopback) {
       return OptionError(absl::StrCat(
           "--listen: ", address.ToString(),
-          " is a TCP address, which needs --tls_cert and --tls_key (or "
-          "--insecure_loopback, if it is a loopback address)"));
+          " is a TCP address, which needs --tls_cert and --tls_key and "
+          "--tls_client_ca (or --insecure_loopback, if it is a loopback "
+          "address)"));
     }
     if (!address.is_loopback()) {
       return OptionError(absl::StrCat(
           "--listen: ", address.ToString(),
           " is no loopback address, so --insecure_loopback does not cover it; "
-          "it needs --tls_cert and --tls_key"));
+          "it needs --tls_cert, --tls_key and --tls_client_ca"));
     }
   }
-  if (!tls) return grpc::InsecureServerCredentials();
-  if (!any_tcp) {
+  if (!tcp.use_tls) return tcp;
+  if (!tcp.exist) {
     return OptionError(
         "the --tls flags are for TCP addresses, but --listen has none");
   }
-  if (options.tls_cert.empty() || options.tls_key.empty()) {
-    return OptionError("TLS needs both --tls_cert and --tls_key");
+  if (options.tls_cert.empty() || options.tls_key.empty() ||
+      options.tls_client_ca.empty()) {
+    return OptionError(
+        "TLS needs --tls_cert, --tls_key and --tls_client_ca: who calls is "
+        "known by his certificate");
   }
-  TDP_ASSIGN_OR_RETURN(std::string cert,
-                       ReadPem("--tls_cert", options.tls_cert));
-  TDP_ASSIGN_OR_RETURN(std::string key, ReadPem("--tls_key", options.tls_key));
-  grpc::SslServerCredentialsOptions ssl(
-      options.tls_client_ca.empty()
-          ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
-          : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  ssl.pem_key_cert_pairs.push_back({std::move(key), std::move(cert)});
-  if (!options.tls_client_ca.empty()) {
-    TDP_ASSIGN_OR_RETURN(ssl.pem_root_certs,
-                         ReadPem("--tls_client_ca", options.tls_client_ca));
-  }
-  return grpc::SslServerCredentials(ssl);
+  return tcp;
 }
 
 absl::Status CheckEngineOptions(const VmRegistryOptions& options) {
@@ -147,15 +129,21 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(
   gpr_set_log_function(LogForGrpc);
   TDP_ASSIGN_OR_RETURN(std::vector<ListenAddress> addresses,
                        ParseListenAddresses(options.listen));
-  TDP_RETURN_IF_ERROR(TcpCredentials(options, addresses).status());
+  TDP_ASSIGN_OR_RETURN(const TcpAddresses tcp, CheckTcp(options, addresses));
   TDP_RETURN_IF_ERROR(CheckEngineOptions(options.engine));
 
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(addresses)));
+  TDP_ASSIGN_OR_RETURN(daemon->access_,
+                       Access::Open({.policy = options.policy,
+                                     .socket_group = options.socket_group,
+                                     .use_tls = tcp.use_tls,
+                                     .tls = {options.tls_cert, options.tls_key,
+                                             options.tls_client_ca}}));
   // Before the engine: a second daemon is refused before it does anything.
   TDP_RETURN_IF_ERROR(daemon->ClaimSockets());
   TDP_ASSIGN_OR_RETURN(daemon->registry_, make_registry(options.engine));
   WarnAboutHost(options.engine, *daemon->registry_);
-  TDP_RETURN_IF_ERROR(daemon->Serve(options));
+  TDP_RETURN_IF_ERROR(daemon->Serve());
   return daemon;
 }
 
@@ -174,21 +162,21 @@ absl::Status Daemon::ClaimSockets() {
   return absl::OkStatus();
 }
 
-absl::Status Daemon::Serve(const DaemonOptions& options) {
-  TDP_ASSIGN_OR_RETURN(auto tcp_credentials,
-                       TcpCredentials(options, addresses_));
+absl::Status Daemon::Serve() {
   std::vector<RpcListener> listeners;
   for (const ListenAddress& address : addresses_) {
     listeners.push_back({address.ToString(),
                          address.is_unix() ? grpc::InsecureServerCredentials()
-                                           : tcp_credentials});
+                                           : access_->tcp_credentials()});
   }
   executor_ = std::make_unique<Executor>(
       Executor::Options{.thread_count = kExecutorThreadCount,
                         .max_queued = limits::kMaxQueuedCalls});
   services_ = std::make_unique<Services>(*registry_, *executor_);
   server_ = std::make_unique<RpcServer>(
-      RpcServer::Options{.poller_count = kPollerCount}, *executor_);
+      RpcServer::Options{.poller_count = kPollerCount,
+                         .gates = {&access_->gate()}},
+      *executor_);
   services_->AddTo(*server_);
 
   std::vector<int> ports;
@@ -198,7 +186,7 @@ absl::Status Daemon::Serve(const DaemonOptions& options) {
   umask(old_mask);
   for (const auto& claim : claims_) {
     if (!status.ok()) break;
-    status = claim->SetMode();
+    status = claim->SetAccess(access_->socket_group());
     if (!status.ok()) server_->Shutdown();
   }
   if (!status.ok()) return status;

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/vm/vm_registry.h"
+#include "server/access/access.h"
 #include "server/base/executor.h"
 #include "server/listen_address.h"
 #include "server/rpc/rpc_server.h"
@@ -27,8 +28,12 @@ struct DaemonOptions {
   std::string listen;  // as ParseListenAddresses() takes it
   // Lets TCP addresses that only this machine can reach go without TLS.
   bool insecure_loopback = false;
-  // PEM files. A certificate and its key switch TLS on for TCP addresses; with
-  // a client CA, clients must show a certificate of it.
+  // The group that may connect to the Unix socket; empty: the daemon's own.
+  std::string socket_group;
+  // Who may call what; empty: root and the daemon's own user, everything.
+  std::string policy;
+  // PEM files. All three together switch TLS on for TCP addresses; clients must
+  // show a certificate of the client CA.
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;
@@ -64,12 +69,13 @@ class Daemon {
   explicit Daemon(std::vector<ListenAddress> addresses);
 
   absl::Status ClaimSockets();
-  absl::Status Serve(const DaemonOptions& options);
+  absl::Status Serve();
 
   const std::vector<ListenAddress> addresses_;
   std::string ready_line_;
   // In order of construction; they end in reverse.
   std::vector<std::unique_ptr<UnixSocketClaim>> claims_;
+  std::unique_ptr<Access> access_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<VmRegistry> registry_;
   std::unique_ptr<Services> services_;

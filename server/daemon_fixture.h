@@ -45,6 +45,12 @@ inline int CountOf(const std::string& text, const std::string& part) {
          1;
 }
 
+// The TCP address in a ready line.
+inline std::string TcpAddressOf(const std::string& output) {
+  const size_t begin = output.find("127.0.0.1:");
+  return output.substr(begin, output.find_first_of(", ", begin) - begin);
+}
+
 class DaemonTest : public testing::Test {
  protected:
   void SetUp() override {

@@ -6,7 +6,6 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,7 +25,8 @@ TEST_F(DaemonTest, ExplainsItselfAndEveryFlag) {
   EXPECT_EQ(help.AwaitExit(), 0);
   for (const char* flag :
        {"--listen", "--hypervisor", "--image_dir", "--max_vms",
-        "--insecure_loopback", "--tls_cert", "--tls_key", "--tls_client_ca"}) {
+        "--insecure_loopback", "--tls_cert", "--tls_key", "--tls_client_ca",
+        "--policy", "--socket_group"}) {
     EXPECT_THAT(help.Output(), HasSubstr(flag));
   }
   EXPECT_THAT(help.Output(), testing::Not(HasSubstr("flagfile")));
@@ -53,11 +53,19 @@ TEST_F(DaemonTest, RefusesACommandLineThatCannotBeMeant) {
       {{"--listen=" + unix_address, "--tls_cert=/x", "--tls_key=/y"},
        "--listen has none"},
       {{"--listen=127.0.0.1:0", "--tls_cert=/dev/null"},
-       "needs both --tls_cert and --tls_key"},
-      {{"--listen=127.0.0.1:0", "--tls_cert=/nonexistent", "--tls_key=/x"},
+       "needs --tls_cert, --tls_key and --tls_client_ca"},
+      {{"--listen=127.0.0.1:0", "--tls_cert=/x", "--tls_key=/x"},
+       "needs --tls_cert, --tls_key and --tls_client_ca"},
+      {{"--listen=127.0.0.1:0", "--tls_cert=/nonexistent", "--tls_key=/x",
+        "--tls_client_ca=/x"},
        "cannot read /nonexistent"},
-      {{"--listen=127.0.0.1:0", "--tls_cert=/dev/null", "--tls_key=/x"},
-       "it is empty"},
+      {{"--listen=127.0.0.1:0", "--tls_cert=/dev/null", "--tls_key=/x",
+        "--tls_client_ca=/x"},
+       "it is no regular file"},
+      {{"--policy=/nonexistent", "--listen=" + unix_address},
+       "policy file /nonexistent: No such file"},
+      {{"--socket_group=no such group", "--listen=" + unix_address},
+       "knows no group"},
   };
   for (const auto& [arguments, sentence] : kCases) {
     DaemonProcess& daemon = Run(arguments);
@@ -125,12 +133,6 @@ TEST_F(DaemonTest, RefusesToReplaceAFile) {
   EXPECT_EQ(content, "precious");
 }
 
-// The port in a ready line.
-std::string TcpAddressOf(const std::string& output) {
-  const size_t begin = output.find("127.0.0.1:");
-  return output.substr(begin, output.find_first_of(", ", begin) - begin);
-}
-
 TEST_F(DaemonTest, ListensOnLoopbackWithoutTlsIfTold) {
   DaemonProcess& daemon =
       Run({"--insecure_loopback",
@@ -145,38 +147,6 @@ TEST_F(DaemonTest, ListensOnLoopbackWithoutTlsIfTold) {
       Run({"--insecure_loopback", absl::StrCat("--listen=", address)});
   EXPECT_EQ(second.AwaitExit(), 1);
   EXPECT_THAT(second.Output(), HasSubstr("cannot listen on " + address));
-}
-
-TEST_F(DaemonTest, ListensOnTcpWithTls) {
-  const std::string cert = folder_ + "/cert";
-  const std::string key = folder_ + "/key";
-  const std::string command = absl::StrCat(
-      "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 "
-      "-nodes -days 2 -subj /CN=tdpd -addext subjectAltName=IP:127.0.0.1 "
-      "-keyout ",
-      key, " -out ", cert, " 2>/dev/null");
-  ASSERT_EQ(system(command.c_str()), 0);
-  DaemonProcess& daemon = Run({"--listen=127.0.0.1:0", "--tls_cert=" + cert,
-                               "--tls_key=" + key, "--tls_client_ca=" + cert});
-  ASSERT_TRUE(daemon.AwaitReady()) << daemon.Output();
-  const std::string address = TcpAddressOf(daemon.Output());
-  const auto read = [](const std::string& path) {
-    std::ifstream file(path);
-    return std::string(std::istreambuf_iterator<char>(file), {});
-  };
-  grpc::SslCredentialsOptions ssl;
-  ssl.pem_root_certs = read(cert);
-  EXPECT_FALSE(
-      GetInfo(grpc::CreateChannel(address, grpc::SslCredentials(ssl))).ok())
-      << "a client without a certificate must be refused";
-  EXPECT_FALSE(
-      GetInfo(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))
-          .ok());
-  ssl.pem_private_key = read(key);
-  ssl.pem_cert_chain = read(cert);
-  const grpc::Status status =
-      GetInfo(grpc::CreateChannel(address, grpc::SslCredentials(ssl)));
-  EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
 }  // namespace

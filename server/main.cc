@@ -44,7 +44,15 @@ ABSL_FLAG(std::string, tls_cert, "",
 ABSL_FLAG(std::string, tls_key, "", "PEM file with the key of --tls_cert.");
 ABSL_FLAG(std::string, tls_client_ca, "",
           "PEM file with the certificate authority that TCP clients must have "
-          "a certificate of. Empty: any client may connect.");
+          "a certificate of. These three files are read again when they "
+          "change.");
+ABSL_FLAG(std::string, policy, "",
+          "File that says who may call what; it is read again when it changes. "
+          "Empty: root and the daemon's own user may call everything, nobody "
+          "else anything.");
+ABSL_FLAG(std::string, socket_group, "",
+          "Group that may connect to the Unix socket. Empty: that of the "
+          "daemon.");
 
 namespace tdp::server {
 namespace {
@@ -136,6 +144,8 @@ int Main(int argc, char** argv) {
   options.tls_cert = absl::GetFlag(FLAGS_tls_cert);
   options.tls_key = absl::GetFlag(FLAGS_tls_key);
   options.tls_client_ca = absl::GetFlag(FLAGS_tls_client_ca);
+  options.policy = absl::GetFlag(FLAGS_policy);
+  options.socket_group = absl::GetFlag(FLAGS_socket_group);
   options.engine.image_dir = absl::GetFlag(FLAGS_image_dir);
   options.engine.max_vms = absl::GetFlag(FLAGS_max_vms);
   if (!ParseHypervisor(absl::GetFlag(FLAGS_hypervisor),

@@ -137,7 +137,11 @@ UnixSocketClaim::~UnixSocketClaim() {
   close(lock_fd_);
 }
 
-absl::Status UnixSocketClaim::SetMode() const {
+absl::Status UnixSocketClaim::SetAccess(std::optional<gid_t> group) const {
+  constexpr uid_t kSameOwner = static_cast<uid_t>(-1);
+  if (group.has_value() && chown(path_.c_str(), kSameOwner, *group) != 0) {
+    return HostError(path_, "giving it to the group of --socket_group", errno);
+  }
   if (chmod(path_.c_str(), kSocketMode) == 0) return absl::OkStatus();
   return HostError(path_, "setting its mode", errno);
 }

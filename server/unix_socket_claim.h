@@ -10,7 +10,10 @@
 #ifndef SERVER_UNIX_SOCKET_CLAIM_H_
 #define SERVER_UNIX_SOCKET_CLAIM_H_
 
+#include <sys/types.h>
+
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -31,8 +34,9 @@ class UnixSocketClaim {
   // Removes the socket and the lock.
   ~UnixSocketClaim();
 
-  // Lets the owner and its group connect, nobody else.
-  absl::Status SetMode() const;
+  // Lets the owner and one group connect, nobody else: `group`, or that of the
+  // daemon if there is none.
+  absl::Status SetAccess(std::optional<gid_t> group) const;
 
  private:
   UnixSocketClaim(absl::string_view path, int lock_fd);

@@ -67,7 +67,7 @@ TEST_F(UnixSocketClaimTest, TakesAFreePathAndLeavesNothing) {
   ASSERT_TRUE(claim.ok()) << claim.status();
   EXPECT_TRUE(Exists(path_ + ".lock"));
   Listener listener(path_);
-  ASSERT_TRUE((*claim)->SetMode().ok());
+  ASSERT_TRUE((*claim)->SetAccess(std::nullopt).ok());
   struct stat info;
   ASSERT_EQ(stat(path_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 07777, 0660u);

@@ -13,6 +13,7 @@ readonly BUILD_PACKAGES=(
   libgrpc++-dev
   libgtest-dev
   libprotobuf-dev
+  libssl-dev
   liburcu-dev
   protobuf-compiler
   protobuf-compiler-grpc
@@ -23,6 +24,7 @@ readonly BUILD_PACKAGES=(
 readonly TEST_PACKAGES=(
   clang-19
   clang-format-19
+  openssl
   python3
   python3-grpcio
   python3-protobuf

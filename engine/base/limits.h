@@ -42,6 +42,11 @@ inline constexpr int64_t kMaxRequestBytes = int64_t{4} << 20;
 // Calls that wait for a thread, and calls that one connection may have open.
 inline constexpr int64_t kMaxQueuedCalls = 1024;
 inline constexpr int64_t kMaxStreamsPerConnection = 1024;
+// Of the file that says who may call, and names in a client's certificate.
+inline constexpr int64_t kMaxPolicyBytes = int64_t{256} << 10;
+inline constexpr int64_t kMaxPolicyLines = 4096;
+inline constexpr int64_t kMaxPolicyPatterns = 256;
+inline constexpr int64_t kMaxCertificateNames = 64;
 inline constexpr int64_t kMaxKeptEvents = 8192;
 inline constexpr int64_t kMaxRequestIds = 1024;
 inline constexpr int64_t kDefaultPageSize = 50;

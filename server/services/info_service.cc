@@ -12,6 +12,10 @@ namespace {
 // Limits that the engine does not report.
 constexpr std::pair<const char*, int64_t> kServerLimits[] = {
     {"default_page_size", limits::kDefaultPageSize},
+    {"max_certificate_names", limits::kMaxCertificateNames},
+    {"max_policy_bytes", limits::kMaxPolicyBytes},
+    {"max_policy_lines", limits::kMaxPolicyLines},
+    {"max_policy_patterns", limits::kMaxPolicyPatterns},
     {"max_queued_calls", limits::kMaxQueuedCalls},
     {"max_streams_per_connection", limits::kMaxStreamsPerConnection},
 };
