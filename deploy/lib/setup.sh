@@ -13,7 +13,9 @@ readonly BUILD_PACKAGES=(
   libgrpc++-dev
   libgtest-dev
   libprotobuf-dev
+  libspdlog-dev
   liburcu-dev
+  prometheus-cpp-dev
   protobuf-compiler
   protobuf-compiler-grpc
   systemtap-sdt-dev
@@ -23,6 +25,7 @@ readonly BUILD_PACKAGES=(
 readonly TEST_PACKAGES=(
   clang-19
   clang-format-19
+  prometheus
   python3
   python3-grpcio
   python3-protobuf
