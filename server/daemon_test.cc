@@ -26,7 +26,9 @@ TEST_F(DaemonTest, ExplainsItselfAndEveryFlag) {
   EXPECT_EQ(help.AwaitExit(), 0);
   for (const char* flag :
        {"--listen", "--hypervisor", "--image_dir", "--max_vms",
-        "--insecure_loopback", "--tls_cert", "--tls_key", "--tls_client_ca"}) {
+        "--insecure_loopback", "--tls_cert", "--tls_key", "--tls_client_ca",
+        "--log_level", "--log_format", "--http", "--http_public",
+        "--dump_dir"}) {
     EXPECT_THAT(help.Output(), HasSubstr(flag));
   }
   EXPECT_THAT(help.Output(), testing::Not(HasSubstr("flagfile")));
@@ -58,6 +60,14 @@ TEST_F(DaemonTest, RefusesACommandLineThatCannotBeMeant) {
        "cannot read /nonexistent"},
       {{"--listen=127.0.0.1:0", "--tls_cert=/dev/null", "--tls_key=/x"},
        "it is empty"},
+      {{"--log_level=loud"}, "is not debug, info, warning or error"},
+      {{"--log_format=xml"}, "is not text or json"},
+      {{"--http=9100"}, "is not HOST:PORT"},
+      {{"--http=127.0.0.1:1,127.0.0.1:2"}, "is not HOST:PORT"},
+      {{"--http=0.0.0.0:0"}, "--http_public allows that"},
+      {{"--http=node7:0", "--http_public"}, "must have an IP address"},
+      {{"--dump_dir=/nonexistent"}, "No such file or directory"},
+      {{"--dump_dir=/dev/null"}, "is no folder"},
   };
   for (const auto& [arguments, sentence] : kCases) {
     DaemonProcess& daemon = Run(arguments);

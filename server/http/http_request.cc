@@ -94,13 +94,13 @@ absl::string_view StatusText(int status) {
   }
 }
 
+}  // namespace
+
 bool IsIpAddress(const std::string& host) {
   in6_addr address;
   return inet_pton(AF_INET, host.c_str(), &address) == 1 ||
          inet_pton(AF_INET6, host.c_str(), &address) == 1;
 }
-
-}  // namespace
 
 int ParseHttpRequest(absl::string_view head, HttpRequest* request) {
   absl::string_view line;

@@ -30,6 +30,8 @@ struct HttpRequest {
 // the status to refuse it with.
 int ParseHttpRequest(absl::string_view head, HttpRequest* request);
 
+bool IsIpAddress(const std::string& host);
+
 // Who may be named in the Host header. A page on some other site, whose name
 // resolves to this machine for a moment, names that site.
 struct HttpHosts {

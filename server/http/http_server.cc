@@ -18,7 +18,7 @@
 namespace tdp::server {
 namespace {
 
-constexpr int kBacklog = 16;
+constexpr int kBacklog = 64;
 constexpr int kNice = 10;
 constexpr absl::string_view kHeadEnd = "\r\n\r\n";
 // For a client to see the end of the response before the connection goes.
@@ -162,17 +162,20 @@ void HttpServer::WaitForEvents(std::vector<pollfd>* events) {
 }
 
 void HttpServer::Accept() {
-  const int fd =
-      accept4(listen_fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd < 0) {
-    // Out of descriptors: the listener stays readable, so look away.
-    if (!WouldBlock()) accept_again_ = Clock::now() + kAcceptPause;
-    return;
+  // Not for ever: those that are connected have their turn, too.
+  for (size_t i = 0; i < options_.max_connections; ++i) {
+    const int fd =
+        accept4(listen_fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      // Out of descriptors: the listener stays readable, so look away.
+      if (!WouldBlock()) accept_again_ = Clock::now() + kAcceptPause;
+      return;
+    }
+    if (connections_.size() >= options_.max_connections) EvictForConnection();
+    Connection& connection = connections_.emplace_back();
+    connection.fd = fd;
+    connection.deadline = Clock::now() + options_.request_time;
   }
-  if (connections_.size() >= options_.max_connections) EvictForConnection();
-  Connection& connection = connections_.emplace_back();
-  connection.fd = fd;
-  connection.deadline = Clock::now() + options_.request_time;
 }
 
 bool HttpServer::Advance(Connection& connection) {

@@ -13,6 +13,7 @@
 #include "engine/base/errors.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
+#include "server/http/http_request.h"
 #include "server/listen_address.h"
 #include "server/observe/metric_family.h"
 #include "server/rpc/rpc_server.h"
@@ -39,6 +40,11 @@ absl::StatusOr<ListenAddress> ParseHttpAddress(
                      " is not HOST:PORT with one IP address and a port"));
   }
   const ListenAddress& address = (*addresses)[0];
+  // A name could come to mean another machine.
+  if (address.host != "localhost" && !IsIpAddress(address.host)) {
+    return OptionError(absl::StrCat("--http: ", address.ToString(),
+                                    " must have an IP address"));
+  }
   if (!address.is_loopback() && !options.http_public) {
     return OptionError(absl::StrCat(
         "--http: ", address.ToString(),
