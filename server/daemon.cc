@@ -12,10 +12,10 @@
 #include "absl/time/clock.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
-#include "grpc/support/log.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/version.h"
+#include "server/observe/library_logs.h"
 
 namespace tdp::server {
 namespace {
@@ -115,22 +115,16 @@ void WarnAboutHost(const VmRegistryOptions& options,
   }
 }
 
-// gRPC's own messages, of which only errors come, in the daemon's log.
-void LogForGrpc(gpr_log_func_args* args) {
-  Log(args->severity == GPR_LOG_SEVERITY_ERROR ? Severity::kWarning
-                                               : Severity::kInfo,
-      "gRPC says", {{"text", args->message}});
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(
     const DaemonOptions& options, const MakeRegistry& make_registry) {
-  gpr_set_log_function(LogForGrpc);
+  RouteLibraryLogs();
   TDP_ASSIGN_OR_RETURN(std::vector<ListenAddress> addresses,
                        ParseListenAddresses(options.listen));
   TDP_ASSIGN_OR_RETURN(const TcpAddresses tcp, CheckTcp(options, addresses));
   TDP_RETURN_IF_ERROR(CheckEngineOptions(options.engine));
+  TDP_RETURN_IF_ERROR(Observability::Check(options.observe));
 
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(addresses)));
   TDP_ASSIGN_OR_RETURN(daemon->access_,
@@ -172,12 +166,16 @@ absl::Status Daemon::Serve() {
   executor_ = std::make_unique<Executor>(
       Executor::Options{.thread_count = kExecutorThreadCount,
                         .max_queued = limits::kMaxQueuedCalls});
+  TDP_ASSIGN_OR_RETURN(
+      observe_, Observability::Create(options.observe, *registry_, *executor_));
   services_ = std::make_unique<Services>(*registry_, *executor_);
+  std::vector<CallGate*> gates = observe_->gates();
+  gates.push_back(&access_->gate());
   server_ = std::make_unique<RpcServer>(
-      RpcServer::Options{.poller_count = kPollerCount,
-                         .gates = {&access_->gate()}},
+      RpcServer::Options{.poller_count = kPollerCount, .gates = gates},
       *executor_);
   services_->AddTo(*server_);
+  observe_->Attach(*server_);
 
   std::vector<int> ports;
   // Nobody else may connect in the moment between bind and chmod.
@@ -190,6 +188,7 @@ absl::Status Daemon::Serve() {
     if (!status.ok()) server_->Shutdown();
   }
   if (!status.ok()) return status;
+  observe_->Serve();
 
   std::vector<std::string> names;
   for (size_t i = 0; i < addresses_.size(); ++i) {
@@ -200,6 +199,10 @@ absl::Status Daemon::Serve() {
   ready_line_ = absl::StrCat("tdpd ", kVersion, " serving on ",
                              absl::StrJoin(names, " and "), ", hypervisor ",
                              NameOf(registry_->default_hypervisor()));
+  if (observe_->http() != nullptr) {
+    absl::StrAppend(&ready_line_, ", metrics on http://",
+                    observe_->http_address(), "/metrics");
+  }
   return absl::OkStatus();
 }
 
@@ -214,6 +217,7 @@ void Daemon::Shutdown(absl::Duration drain_limit) {
   server_->Shutdown();
   // Handlers whose call ended before them may still run; they use the engine.
   executor_->Shutdown();
+  observe_->Shutdown();
   // The engine calls back into the executor until it is gone.
   registry_.reset();
 }

@@ -18,6 +18,7 @@
 #include "server/access/access.h"
 #include "server/base/executor.h"
 #include "server/listen_address.h"
+#include "server/observe/observability.h"
 #include "server/rpc/rpc_server.h"
 #include "server/services/services.h"
 #include "server/unix_socket_claim.h"
@@ -38,6 +39,7 @@ struct DaemonOptions {
   std::string tls_key;
   std::string tls_client_ca;
   VmRegistryOptions engine;
+  Observability::Options observe;
 };
 
 class Daemon {
@@ -60,6 +62,9 @@ class Daemon {
   // "tdpd 0.1.0 serving on unix:/run/tdpd/tdpd.sock, hypervisor kvm".
   const std::string& ready_line() const { return ready_line_; }
 
+  // Writes the state of the daemon, for a person. Not during Shutdown().
+  void DumpState() const { observe_->DumpState(); }
+
   // Refuses new calls, gives those under way up to `drain_limit` to finish,
   // cancels what is left, then stops and deletes every VM. Waits for handlers,
   // however long they take.
@@ -78,6 +83,7 @@ class Daemon {
   std::unique_ptr<Access> access_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<VmRegistry> registry_;
+  std::unique_ptr<Observability> observe_;
   std::unique_ptr<Services> services_;
   std::unique_ptr<RpcServer> server_;
 };

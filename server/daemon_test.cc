@@ -26,7 +26,8 @@ TEST_F(DaemonTest, ExplainsItselfAndEveryFlag) {
   for (const char* flag :
        {"--listen", "--hypervisor", "--image_dir", "--max_vms",
         "--insecure_loopback", "--tls_cert", "--tls_key", "--tls_client_ca",
-        "--policy", "--socket_group"}) {
+        "--policy", "--socket_group", "--log_level", "--log_format", "--http",
+        "--http_public", "--dump_dir"}) {
     EXPECT_THAT(help.Output(), HasSubstr(flag));
   }
   EXPECT_THAT(help.Output(), testing::Not(HasSubstr("flagfile")));
@@ -66,6 +67,14 @@ TEST_F(DaemonTest, RefusesACommandLineThatCannotBeMeant) {
        "policy file /nonexistent: No such file"},
       {{"--socket_group=no such group", "--listen=" + unix_address},
        "knows no group"},
+      {{"--log_level=loud"}, "is not debug, info, warning or error"},
+      {{"--log_format=xml"}, "is not text or json"},
+      {{"--http=9100"}, "is not HOST:PORT"},
+      {{"--http=127.0.0.1:1,127.0.0.1:2"}, "is not HOST:PORT"},
+      {{"--http=0.0.0.0:0"}, "--http_public allows that"},
+      {{"--http=node7:0", "--http_public"}, "must have an IP address"},
+      {{"--dump_dir=/nonexistent"}, "No such file or directory"},
+      {{"--dump_dir=/dev/null"}, "is no folder"},
   };
   for (const auto& [arguments, sentence] : kCases) {
     DaemonProcess& daemon = Run(arguments);

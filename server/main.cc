@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <initializer_list>
 #include <string>
 #include <thread>
 
@@ -39,6 +40,19 @@ ABSL_FLAG(int64_t, max_vms, 64,
 ABSL_FLAG(bool, insecure_loopback, false,
           "Let TCP addresses of the loopback interface go without TLS. Every "
           "user of this machine can then use the daemon.");
+ABSL_FLAG(std::string, log_level, "info",
+          "What is logged: debug, info, warning or error, and what is worse.");
+ABSL_FLAG(std::string, log_format, "text",
+          "How it is logged: text, which is key=value, or json.");
+ABSL_FLAG(std::string, http, "",
+          "HOST:PORT, an IP address of the loopback interface, to serve "
+          "/metrics for Prometheus and /healthz on. Empty: nowhere.");
+ABSL_FLAG(bool, http_public, false,
+          "Let --http be an address that others than this machine reach. They "
+          "see the names and the load of all VMs.");
+ABSL_FLAG(std::string, dump_dir, "",
+          "Folder for the file with the daemon's state that SIGUSR1 asks for. "
+          "Empty: the state goes to the log.");
 ABSL_FLAG(std::string, tls_cert, "",
           "PEM file with the server's certificate chain, for TCP addresses.");
 ABSL_FLAG(std::string, tls_key, "", "PEM file with the key of --tls_cert.");
@@ -71,42 +85,78 @@ constexpr int kUsageError = 2;
 constexpr absl::Duration kDrainLimit = absl::Seconds(10);
 // For cancelled calls to notice and for VMs to stop.
 constexpr absl::Duration kEndLimit = absl::Seconds(10);
+// For the log to say why the daemon ends at once.
+constexpr absl::Duration kLastWordsLimit = absl::Milliseconds(100);
 
 int Fail(int exit_status, const absl::Status& status) {
+  FlushLog();
   fprintf(stderr, "tdpd: %.*s\n", static_cast<int>(status.message().size()),
           status.message().data());
   return exit_status;
 }
 
-// Blocks the signals that end the daemon. Before any thread exists, so that
-// none takes them and one thread can wait for them.
-sigset_t BlockEndSignals() {
+sigset_t SignalSet(std::initializer_list<int> numbers) {
   sigset_t signals;
   sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
+  for (const int number : numbers) sigaddset(&signals, number);
+  return signals;
+}
+
+// Blocks the signals that the daemon waits for. Before any thread exists, so
+// that none takes them and one thread can wait for them.
+sigset_t BlockSignals() {
+  const sigset_t signals = SignalSet({SIGTERM, SIGINT, SIGUSR1});
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   // A reader of the log that goes away must not end the daemon.
   signal(SIGPIPE, SIG_IGN);
   return signals;
 }
 
-void AwaitSignal(const sigset_t& signals) {
-  int number = 0;
-  while (sigwait(&signals, &number) != 0) {
+// Waits for a signal to end. Dumps the state meanwhile, when asked to.
+void AwaitEnd(const sigset_t& signals, const Daemon& daemon) {
+  while (true) {
+    int number = 0;
+    if (sigwait(&signals, &number) != 0) continue;
+    if (number != SIGUSR1) return;
+    daemon.DumpState();
   }
 }
 
 // Ends the process if it is asked to a second time, or if it takes too long.
-void StartWatchdog(const sigset_t& signals) {
-  std::thread([signals] {
+void StartWatchdog() {
+  std::thread([] {
+    const sigset_t signals = SignalSet({SIGTERM, SIGINT});
     timespec limit = absl::ToTimespec(kDrainLimit + kEndLimit);
     const int number = sigtimedwait(&signals, nullptr, &limit);
     Log(Severity::kError, number > 0
                               ? "a second signal: ending at once"
                               : "the shutdown takes too long: ending at once");
+    FlushLog(kLastWordsLimit);
     _exit(kRuntimeError);
   }).detach();
+}
+
+// False, having said why, for flags that cannot be meant.
+bool StartLog() {
+  Severity level = Severity::kInfo;
+  LogFormat format = LogFormat::kText;
+  const std::string level_text = absl::GetFlag(FLAGS_log_level);
+  const std::string format_text = absl::GetFlag(FLAGS_log_format);
+  if (!ParseSeverity(level_text, &level)) {
+    fprintf(stderr,
+            "tdpd: --log_level=%s is not debug, info, warning or error\n",
+            level_text.c_str());
+    return false;
+  }
+  if (!ParseLogFormat(format_text, &format)) {
+    fprintf(stderr, "tdpd: --log_format=%s is not text or json\n",
+            format_text.c_str());
+    return false;
+  }
+  SetLogLevel(level);
+  SetLogFormat(format);
+  StartLogThread();
+  return true;
 }
 
 bool ParseHypervisor(const std::string& text, HypervisorKind* kind) {
@@ -123,7 +173,7 @@ bool ParseHypervisor(const std::string& text, HypervisorKind* kind) {
 }
 
 int Main(int argc, char** argv) {
-  const sigset_t signals = BlockEndSignals();
+  const sigset_t signals = BlockSignals();
   absl::InitializeSymbolizer(argv[0]);
   absl::InstallFailureSignalHandler(absl::FailureSignalHandlerOptions());
 
@@ -146,6 +196,9 @@ int Main(int argc, char** argv) {
   options.tls_client_ca = absl::GetFlag(FLAGS_tls_client_ca);
   options.policy = absl::GetFlag(FLAGS_policy);
   options.socket_group = absl::GetFlag(FLAGS_socket_group);
+  options.observe.http = absl::GetFlag(FLAGS_http);
+  options.observe.http_public = absl::GetFlag(FLAGS_http_public);
+  options.observe.dump_dir = absl::GetFlag(FLAGS_dump_dir);
   options.engine.image_dir = absl::GetFlag(FLAGS_image_dir);
   options.engine.max_vms = absl::GetFlag(FLAGS_max_vms);
   if (!ParseHypervisor(absl::GetFlag(FLAGS_hypervisor),
@@ -155,22 +208,27 @@ int Main(int argc, char** argv) {
     return kUsageError;
   }
 
+  if (!StartLog()) return kUsageError;
   const absl::Status guard = CheckInterposition();
   if (!guard.ok()) return Fail(kRuntimeError, guard);
+
   auto daemon = Daemon::Start(options, VmRegistry::Create);
   if (!daemon.ok()) {
     return Fail(
         absl::IsInvalidArgument(daemon.status()) ? kUsageError : kRuntimeError,
         daemon.status());
   }
+  // Behind what was logged before.
+  FlushLog();
   fprintf(stderr, "%s\n", (*daemon)->ready_line().c_str());
 
-  AwaitSignal(signals);
-  StartWatchdog(signals);
+  AwaitEnd(signals, **daemon);
+  StartWatchdog();
   Log(Severity::kInfo, "draining");
   (*daemon)->Shutdown(kDrainLimit);
   daemon->reset();
   Log(Severity::kInfo, "stopped");
+  FlushLog();
   return 0;
 }
 

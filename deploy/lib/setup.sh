@@ -13,8 +13,10 @@ readonly BUILD_PACKAGES=(
   libgrpc++-dev
   libgtest-dev
   libprotobuf-dev
+  libspdlog-dev
   libssl-dev
   liburcu-dev
+  prometheus-cpp-dev
   protobuf-compiler
   protobuf-compiler-grpc
   systemtap-sdt-dev
@@ -25,6 +27,7 @@ readonly TEST_PACKAGES=(
   clang-19
   clang-format-19
   openssl
+  prometheus
   python3
   python3-grpcio
   python3-protobuf

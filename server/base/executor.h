@@ -41,6 +41,11 @@ class Executor {
   // Runs what is queued, then ends the threads. Idempotent.
   void Shutdown();
 
+  int thread_count() const { return options_.thread_count; }
+  size_t queued_count() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return queue_.size();
+  }
   size_t max_queued() const { return options_.max_queued; }
 
  private:
@@ -50,7 +55,7 @@ class Executor {
   }
 
   const Options options_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   bool shut_down_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Mutex join_mutex_;

@@ -1,10 +1,8 @@
 #include "server/rpc/call.h"
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/errors.h"
 #include "grpc/support/time.h"
-#include "server/base/log.h"
 #include "server/convert/status.h"
 #include "server/rpc/call_gate.h"
 
@@ -70,6 +68,7 @@ void Call::OnRequested(bool ok) {
   context_.set_deadline(deadline);
 
   const absl::Status entered = EnterGates();
+  let_in_.store(true, std::memory_order_release);
   if (!entered.ok()) {
     Complete(entered);
     return;
@@ -81,6 +80,17 @@ void Call::OnRequested(bool ok) {
     SetAlarm(deadline);
   }
   Begin();
+}
+
+ActiveCall Call::Describe() const {
+  ActiveCall call{.method = method().name};
+  // What comes before let_in_ is written by the thread that took the call.
+  if (!let_in_.load(std::memory_order_acquire)) return call;
+  if (context_.peer() != nullptr) call.peer = context_.peer()->identity;
+  call.start_time = context_.start_time();
+  call.work = context_.work();
+  call.cancelled = context_.cancelled();
+  return call;
 }
 
 void Call::OnDone(bool) {
@@ -121,10 +131,8 @@ void Call::Complete(const absl::Status& status) {
     code_ = status.code();
     alarm_.Cancel();
   }
-  if (absl::IsInternal(status)) {
-    Log(Severity::kError, "a call failed",
-        {{"method", method().name},
-         {"error", {status.message().data(), status.message().size()}}});
+  for (CallGate* gate : core_.gates()) {
+    gate->Completing(server_context(), context_, status);
   }
   SendStatus(ToGrpcStatus(status), finished_.Start());
 }

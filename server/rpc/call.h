@@ -13,6 +13,7 @@
 #ifndef SERVER_RPC_CALL_H_
 #define SERVER_RPC_CALL_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -70,6 +71,8 @@ class Call : public std::enable_shared_from_this<Call> {
 
   // Asks gRPC for the next call of the method.
   void Listen();
+  // What a person may know about it. Any thread.
+  ActiveCall Describe() const;
   // The server began to drain while this call was under way. Any thread.
   virtual void NoteDraining() {}
 
@@ -128,6 +131,8 @@ class Call : public std::enable_shared_from_this<Call> {
   grpc::ServerCompletionQueue& cq_;
   CallContext context_;
   bool completed_ ABSL_GUARDED_BY(mutex_) = false;
+  // context_ is as the gates left it.
+  std::atomic<bool> let_in_ = false;
   size_t gates_entered_ = 0;  // constant once the call is let in or refused
   absl::StatusCode code_ = absl::StatusCode::kOk;  // constant once completed
   Completion requested_{this, &Call::OnRequested};

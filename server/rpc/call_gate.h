@@ -1,7 +1,7 @@
 // CallGate: what every call passes on its way in and out. Gates say who may
 // call, whether there is room, and what is counted and logged.
 //
-// Thread safety: any thread. Both methods run on threads that serve other
+// Thread safety: any thread. The methods run on threads that serve other
 // calls: they take a microsecond and never block.
 
 #ifndef SERVER_RPC_CALL_GATE_H_
@@ -23,6 +23,11 @@ class CallGate {
   // see it.
   virtual absl::Status Enter(grpc::ServerContext& transport,
                              CallContext& context) = 0;
+  // A call is about to end with `status`: the last moment to add trailing
+  // metadata. Every gate hears it, also those behind one that refused the call.
+  // On the thread that ended the call; once.
+  virtual void Completing(grpc::ServerContext&, const CallContext&,
+                          const absl::Status&) {}
   // A call that entered, and that this gate did not refuse, is over: gRPC took
   // its status. Gates hear it in the reverse order. `code` is that of the
   // status.

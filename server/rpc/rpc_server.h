@@ -244,6 +244,8 @@ class RpcServer {
   // Returns whether no call is under way; waits until then or `deadline`.
   bool WaitUntilIdle(absl::Time deadline);
   size_t active_count() const { return core_.active_count(); }
+  std::vector<ActiveCall> active_calls() const { return core_.ActiveCalls(); }
+  bool draining() const { return core_.draining().load(); }
   // Cancels the calls that are under way, waits for their handlers, stops.
   void Shutdown();
 

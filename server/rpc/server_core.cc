@@ -37,6 +37,15 @@ bool ServerCore::WaitUntilIdle(absl::Time deadline) {
       deadline);
 }
 
+std::vector<ActiveCall> ServerCore::ActiveCalls() const {
+  // Alive while they are in the set; describing one takes no lock.
+  absl::MutexLock lock(&mutex_);
+  std::vector<ActiveCall> calls;
+  calls.reserve(active_.size());
+  for (const Call* call : active_) calls.push_back(call->Describe());
+  return calls;
+}
+
 size_t ServerCore::active_count() const {
   absl::MutexLock lock(&mutex_);
   return active_.size();

@@ -6,6 +6,8 @@
 #define SERVER_RPC_SERVER_CORE_H_
 
 #include <atomic>
+#include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -19,6 +21,15 @@ namespace tdp::server {
 
 class Call;
 class CallGate;
+
+// A call that is under way, as a state dump shows it.
+struct ActiveCall {
+  std::string method;
+  std::string peer;                              // empty: not known yet
+  absl::Time start_time = absl::InfinitePast();  // or not let in yet
+  int64_t work = 0;
+  bool cancelled = false;
+};
 
 class ServerCore {
  public:
@@ -43,6 +54,8 @@ class ServerCore {
   void BeginDrain() ABSL_LOCKS_EXCLUDED(mutex_);
   // Returns whether no call is under way; waits until then or `deadline`.
   bool WaitUntilIdle(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  // In no order.
+  std::vector<ActiveCall> ActiveCalls() const ABSL_LOCKS_EXCLUDED(mutex_);
   size_t active_count() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

@@ -1,0 +1,59 @@
+// LineLimiter: how many lines of the log each peer may cause.
+//
+// A token bucket for each peer; what does not fit is counted, and told with the
+// peer's next line. Peers beyond kMaxPeers share one bucket.
+//
+// Thread safety: all methods, from any thread.
+
+#ifndef SERVER_OBSERVE_LINE_LIMITER_H_
+#define SERVER_OBSERVE_LINE_LIMITER_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace tdp::server {
+
+class LineLimiter {
+ public:
+  static constexpr size_t kMaxPeers = 1024;
+
+  // `lines_per_second`, of which as many may come at once.
+  explicit LineLimiter(int lines_per_second) : rate_(lines_per_second) {}
+
+  struct Answer {
+    bool admitted = false;
+    // Lines of this peer that were not admitted since its last one that was.
+    int64_t left_out = 0;
+  };
+  Answer Ask(uint64_t peer, absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Lines that were not admitted, of all peers.
+  int64_t left_out_count() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Bucket {
+    double tokens = 0;
+    absl::Time filled;
+    int64_t left_out = 0;
+  };
+
+  Bucket& BucketOf(uint64_t peer, absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Fill(Bucket& bucket, absl::Time now) const;
+
+  const double rate_;
+  mutable absl::Mutex mutex_;
+  absl::flat_hash_map<uint64_t, Bucket> buckets_ ABSL_GUARDED_BY(mutex_);
+  Bucket shared_ ABSL_GUARDED_BY(mutex_);
+  bool shared_used_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t left_out_count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace tdp::server
+
+#endif  // SERVER_OBSERVE_LINE_LIMITER_H_

@@ -1,0 +1,61 @@
+#include "server/observe/line_limiter.h"
+
+#include "gtest/gtest.h"
+
+namespace tdp::server {
+namespace {
+
+constexpr absl::Time kNow = absl::UnixEpoch();
+
+int Admitted(LineLimiter& limiter, uint64_t peer, int asked, absl::Time now) {
+  int admitted = 0;
+  for (int i = 0; i < asked; ++i) {
+    admitted += limiter.Ask(peer, now).admitted ? 1 : 0;
+  }
+  return admitted;
+}
+
+TEST(LineLimiterTest, AdmitsSoManyLinesAtOnceAndThenSoManyASecond) {
+  LineLimiter limiter(10);
+  EXPECT_EQ(Admitted(limiter, 1, 100, kNow), 10);
+  EXPECT_EQ(Admitted(limiter, 1, 100, kNow + absl::Milliseconds(99)), 0);
+  EXPECT_EQ(Admitted(limiter, 1, 100, kNow + absl::Milliseconds(500)), 5);
+  EXPECT_EQ(Admitted(limiter, 1, 100, kNow + absl::Hours(1)), 10);
+  EXPECT_EQ(limiter.left_out_count(), 90 + 100 + 95 + 90);
+}
+
+TEST(LineLimiterTest, TellsOnceHowManyLinesItLeftOut) {
+  LineLimiter limiter(1);
+  EXPECT_EQ(limiter.Ask(1, kNow).left_out, 0);
+  EXPECT_EQ(Admitted(limiter, 1, 7, kNow), 0);
+  EXPECT_EQ(limiter.Ask(1, kNow + absl::Seconds(2)).left_out, 7);
+  EXPECT_EQ(limiter.Ask(1, kNow + absl::Seconds(4)).left_out, 0);
+}
+
+TEST(LineLimiterTest, LetsNoPeerTakeAnothersLines) {
+  LineLimiter limiter(10);
+  EXPECT_EQ(Admitted(limiter, 1, 1000, kNow), 10);
+  EXPECT_EQ(Admitted(limiter, 2, 10, kNow), 10);
+}
+
+TEST(LineLimiterTest, SurvivesAClockThatIsSetBack) {
+  LineLimiter limiter(10);
+  EXPECT_EQ(Admitted(limiter, 1, 10, kNow), 10);
+  EXPECT_EQ(Admitted(limiter, 1, 10, kNow - absl::Hours(1)), 0);
+  EXPECT_EQ(Admitted(limiter, 1, 10, kNow - absl::Minutes(59)), 10);
+}
+
+TEST(LineLimiterTest, RemembersABoundedNumberOfPeers) {
+  LineLimiter limiter(10);
+  for (uint64_t peer = 0; peer < LineLimiter::kMaxPeers; ++peer) {
+    EXPECT_EQ(Admitted(limiter, peer, 1, kNow), 1);
+  }
+  // Those beyond are as one, while none of the others can be forgotten.
+  EXPECT_EQ(Admitted(limiter, 5000, 7, kNow), 7);
+  EXPECT_EQ(Admitted(limiter, 5001, 7, kNow), 3);
+  EXPECT_EQ(Admitted(limiter, 5002, 7, kNow + absl::Minutes(1)), 7);
+  EXPECT_EQ(Admitted(limiter, 5003, 10, kNow + absl::Minutes(1)), 10);
+}
+
+}  // namespace
+}  // namespace tdp::server
