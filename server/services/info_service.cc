@@ -13,7 +13,10 @@ namespace {
 constexpr std::pair<const char*, int64_t> kServerLimits[] = {
     {"default_page_size", limits::kDefaultPageSize},
     {"max_queued_calls", limits::kMaxQueuedCalls},
+    {"max_stats_interval_ms", limits::kMaxStatsIntervalMs},
+    {"max_stream_operations", limits::kMaxStreamOperations},
     {"max_streams_per_connection", limits::kMaxStreamsPerConnection},
+    {"min_stats_interval_ms", limits::kMinStatsIntervalMs},
 };
 
 }  // namespace
