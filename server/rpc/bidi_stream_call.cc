@@ -10,14 +10,22 @@ void BidiStreamCallBase::Begin() {
   ReadNext();
 }
 
-void BidiStreamCallBase::NoteDraining() {
+void BidiStreamCallBase::EndIfUnwanted() {
+  absl::Status status;
+  if (context().cut_off()) {
+    status = context().CheckAlive();
+  } else if (context().draining() && !began_draining_) {
+    status = DrainingError();
+  } else {
+    return;
+  }
   {
     absl::MutexLock lock(&mutex_);
     if (ended_ || !reading_ || writing_) return;
     ended_ = true;
   }
   // The read that is under way fails once the status is out.
-  End(DrainingError());
+  End(status);
 }
 
 void BidiStreamCallBase::ReadNext() {
@@ -27,8 +35,8 @@ void BidiStreamCallBase::ReadNext() {
     reading_ = true;
     ReadMessage(read_.Start());
   }
-  // NoteDraining() may have come before the stream waited for its client.
-  if (context().draining() && !began_draining_) NoteDraining();
+  // That the server drains may have been said before the stream waited.
+  EndIfUnwanted();
 }
 
 void BidiStreamCallBase::OnRead(bool ok) {
@@ -60,8 +68,8 @@ void BidiStreamCallBase::OnWritten(bool ok) {
     End(context().CheckAlive());
   } else if (read.has_value()) {
     StartStep(*read);
-  } else if (context().draining() && !began_draining_) {
-    NoteDraining();
+  } else {
+    EndIfUnwanted();
   }
 }
 

@@ -29,7 +29,7 @@ class BidiStreamCallBase : public Call {
  public:
   static constexpr bool kIsStream = true;
   using Call::Call;
-  void NoteDraining() final ABSL_LOCKS_EXCLUDED(mutex_);
+  void NoteDraining() final { EndIfUnwanted(); }
 
  protected:
   virtual absl::Status OpenAnswerer() = 0;
@@ -46,9 +46,12 @@ class BidiStreamCallBase : public Call {
     return DefaultDeadline::kNone;
   }
   void Begin() final;
+  void NoteCutOff() final { EndIfUnwanted(); }
   void OnRead(bool ok) final ABSL_LOCKS_EXCLUDED(mutex_);
   void OnWritten(bool ok) final ABSL_LOCKS_EXCLUDED(mutex_);
   void ReadNext() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends a stream that waits for its client while the server waits for it.
+  void EndIfUnwanted() ABSL_LOCKS_EXCLUDED(mutex_);
   // Answers the message that was read, if one was.
   void StartStep(bool has_message);
   void RunStep(bool has_message) ABSL_LOCKS_EXCLUDED(mutex_);

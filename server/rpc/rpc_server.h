@@ -248,7 +248,9 @@ class RpcServer {
   // Returns whether no call is under way; waits until then or `deadline`.
   bool WaitUntilIdle(absl::Time deadline);
   size_t active_count() const { return core_.active_count(); }
-  // Cancels the calls that are under way, waits for their handlers, stops.
+  // Ends the calls that are under way with DRAINING, cancels those whose client
+  // does not take that, waits for all of them, stops. A unary handler may
+  // still run: the executor waits for it.
   void Shutdown();
 
  private:

@@ -6,6 +6,7 @@
 #define SERVER_RPC_SERVER_CORE_H_
 
 #include <atomic>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -41,11 +42,17 @@ class ServerCore {
 
   // Sets draining() and tells every call under way.
   void BeginDrain() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Calls CutOff() of every call under way.
+  void CutOffAll() ABSL_LOCKS_EXCLUDED(mutex_);
   // Returns whether no call is under way; waits until then or `deadline`.
   bool WaitUntilIdle(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
   size_t active_count() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  // All are alive: a call leaves before it is destroyed.
+  std::vector<std::shared_ptr<Call>> ActiveCalls() const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   Executor& executor_;
   const absl::Duration default_deadline_;
   const std::vector<CallGate*> gates_;
