@@ -26,6 +26,8 @@ inline constexpr int64_t kMaxWalkFrames = 65536;
 inline constexpr int64_t kMaxAgeBitmapFrames = int64_t{1} << 21;
 inline constexpr int64_t kMaxBatchOperations = 256;
 inline constexpr int64_t kMaxBatchFrames = int64_t{1} << 14;
+// Operations of one message of a stream of them.
+inline constexpr int64_t kMaxStreamOperations = 4096;
 inline constexpr int64_t kMaxMapAroundFrames = 512;
 // One message of a dirty log: 64 KiB of bits.
 inline constexpr int64_t kDirtyChunkFrames = int64_t{1} << 19;
@@ -34,6 +36,10 @@ inline constexpr int64_t kMaxDirtyConsumers = 16;
 inline constexpr int64_t kMinScanIntervalMs = 100;
 inline constexpr int64_t kMaxScanIntervalMs = 60 * 60 * 1000;
 inline constexpr int64_t kDefaultScanIntervalMs = 1000;
+// Time between the samples that a watcher of the statistics asks for.
+inline constexpr int64_t kMinStatsIntervalMs = 10;
+inline constexpr int64_t kMaxStatsIntervalMs = 60 * 60 * 1000;
+inline constexpr int64_t kDefaultStatsIntervalMs = 1000;
 // Ranges of one VM on which ProtectRange() and ApplyBatch() limit the access.
 inline constexpr int64_t kMaxProtectedRanges = 4096;
 inline constexpr int64_t kMaxWriteChunkBytes = int64_t{1} << 20;

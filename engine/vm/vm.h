@@ -94,6 +94,10 @@ class Vm {
                                         std::vector<SpteView>& out) const = 0;
   virtual absl::StatusOr<WalkFramesResult> WalkFrames(
       absl::Span<const uint64_t> gfns) const = 0;
+  // The same entries decoded, in place of what `out` holds. Takes no list at
+  // all, too.
+  virtual absl::Status ViewFrames(absl::Span<const uint64_t> gfns,
+                                  std::vector<SpteView>& out) const = 0;
   virtual absl::StatusOr<AuditResult> AuditRange(  // BLOCKING
       GfnRange range, int max_divergences, const WorkBudget& budget) = 0;
 

@@ -99,6 +99,8 @@ class VmImpl final : public Vm, private VcpuHost {
                                 std::vector<SpteView>& out) const override;
   absl::StatusOr<WalkFramesResult> WalkFrames(
       absl::Span<const uint64_t> gfns) const override;
+  absl::Status ViewFrames(absl::Span<const uint64_t> gfns,
+                          std::vector<SpteView>& out) const override;
   absl::StatusOr<AuditResult> AuditRange(GfnRange range, int max_divergences,
                                          const WorkBudget& budget) override;
 
@@ -224,6 +226,7 @@ class VmImpl final : public Vm, private VcpuHost {
   // vm_mmu.cc
   absl::Status CheckRange(GfnRange range) const;
   absl::Status CheckGfn(absl::string_view field, uint64_t gfn) const;
+  absl::Status CheckGfns(absl::Span<const uint64_t> gfns) const;
   // `level` is a number of the API's PageLevel, 0 if unspecified.
   static absl::Status CheckLevel(absl::string_view field, int level, int min,
                                  int max, absl::string_view rule);

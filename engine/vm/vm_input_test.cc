@@ -99,6 +99,13 @@ TEST_F(VmInputTest, FramesBeyondTheRootCannotBeWalked) {
   EXPECT_EQ(ReasonOf(vm_->WalkFrames(many).status()),
             ErrorReason::kFieldInvalid);
   EXPECT_OK(vm_->WalkFrames(absl::MakeConstSpan(many).subspan(1)).status());
+  std::vector<SpteView> views;
+  EXPECT_EQ(ReasonOf(vm_->ViewFrames(bad, views)), ErrorReason::kFieldInvalid);
+  EXPECT_EQ(ReasonOf(vm_->ViewFrames(many, views)), ErrorReason::kFieldInvalid);
+  EXPECT_OK(vm_->ViewFrames(absl::MakeConstSpan(many).subspan(1), views));
+  EXPECT_EQ(views.size(), many.size() - 1);
+  EXPECT_OK(vm_->ViewFrames({}, views));
+  EXPECT_TRUE(views.empty());
 }
 
 TEST_F(VmInputTest, MemslotsThatCannotBe) {

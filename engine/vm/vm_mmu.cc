@@ -69,6 +69,20 @@ absl::Status VmImpl::CheckGfn(absl::string_view field, uint64_t gfn) const {
                                  config_.root_level, " levels spans"));
 }
 
+absl::Status VmImpl::CheckGfns(absl::Span<const uint64_t> gfns) const {
+  if (static_cast<int64_t>(gfns.size()) > limits::kMaxWalkFrames) {
+    return FieldError("gfns", absl::StrCat(gfns.size(), " frames"),
+                      absl::StrCat("at most ", limits::kMaxWalkFrames,
+                                   " frames; split the list"));
+  }
+  const uint64_t end = mmu_->span().end.value();
+  for (size_t i = 0; i < gfns.size(); ++i) {
+    if (gfns[i] < end) continue;
+    return CheckGfn(absl::StrCat("gfns[", i, "]"), gfns[i]);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status VmImpl::CheckLevel(absl::string_view field, int level, int min,
                                 int max, absl::string_view rule) {
   static constexpr std::array<const char*, 6> kNames = {
@@ -190,15 +204,7 @@ absl::StatusOr<WalkFramesResult> VmImpl::WalkFrames(
     absl::Span<const uint64_t> gfns) const {
   if (absl::Status s = CheckExists(); !s.ok()) return s;
   if (gfns.empty()) return FieldError("gfns", "", "at least one frame");
-  if (static_cast<int64_t>(gfns.size()) > limits::kMaxWalkFrames) {
-    return FieldError("gfns", absl::StrCat(gfns.size(), " frames"),
-                      absl::StrCat("at most ", limits::kMaxWalkFrames,
-                                   " frames; split the list"));
-  }
-  for (size_t i = 0; i < gfns.size(); ++i) {
-    if (gfns[i] < mmu_->span().end.value()) continue;
-    return CheckGfn(absl::StrCat("gfns[", i, "]"), gfns[i]);
-  }
+  if (absl::Status s = CheckGfns(gfns); !s.ok()) return s;
   WalkFramesResult result;
   result.raw_sptes.resize(gfns.size());
   result.levels.resize(gfns.size());
@@ -208,6 +214,17 @@ absl::StatusOr<WalkFramesResult> VmImpl::WalkFrames(
                      result.levels[i] = static_cast<char>(entry.level);
                    });
   return result;
+}
+
+absl::Status VmImpl::ViewFrames(absl::Span<const uint64_t> gfns,
+                                std::vector<SpteView>& out) const {
+  if (absl::Status s = CheckExists(); !s.ok()) return s;
+  if (absl::Status s = CheckGfns(gfns); !s.ok()) return s;
+  out.resize(gfns.size());
+  mmu_->WalkFrames(
+      gfns, Prefetch::kYes,
+      [&](size_t i, const WalkedEntry& entry) { out[i] = ViewOf(entry); });
+  return absl::OkStatus();
 }
 
 absl::StatusOr<AuditResult> VmImpl::AuditRange(GfnRange range,

@@ -1,5 +1,6 @@
 #include "server/convert/common_convert.h"
 
+#include <cstdint>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,21 @@ void ToProto(absl::Duration duration, google::protobuf::Duration* out) {
   absl::Duration rest;
   out->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
   out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
+}
+
+absl::StatusOr<absl::Duration> DurationFrom(
+    absl::string_view field, const google::protobuf::Duration& duration) {
+  const int64_t seconds = duration.seconds();
+  const int32_t nanos = duration.nanos();
+  constexpr int32_t kSecond = 1'000'000'000;
+  if (nanos <= -kSecond || nanos >= kSecond || (seconds < 0 && nanos > 0) ||
+      (seconds > 0 && nanos < 0)) {
+    return FieldError(field,
+                      absl::StrCat(seconds, " seconds and ", nanos, " nanos"),
+                      "less than a second of nanos, of the same sign as the "
+                      "seconds");
+  }
+  return absl::Seconds(seconds) + absl::Nanoseconds(nanos);
 }
 
 void ToProto(Access access, v1::Access* out) {

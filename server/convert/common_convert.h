@@ -23,6 +23,10 @@ void ToProto(absl::Duration duration, google::protobuf::Duration* out);
 void ToProto(Access access, v1::Access* out);
 v1::PageLevel ToProto(PageLevel level);
 
+// Refuses what is no duration; its size is for the caller to judge.
+absl::StatusOr<absl::Duration> DurationFrom(
+    absl::string_view field, const google::protobuf::Duration& duration);
+
 // A range that is missing, empty or reversed is refused; whether its frames
 // exist is the engine's question.
 absl::StatusOr<GfnRange> RangeFrom(absl::string_view field, bool present,

@@ -1,9 +1,5 @@
 #include "server/convert/working_set_convert.h"
 
-#include <cstdint>
-
-#include "absl/strings/str_cat.h"
-#include "engine/base/errors.h"
 #include "engine/base/limits.h"
 #include "server/convert/common_convert.h"
 
@@ -22,17 +18,7 @@ absl::StatusOr<absl::Duration> ScanIntervalFrom(
     absl::string_view field, bool present,
     const google::protobuf::Duration& interval) {
   if (!present) return absl::Milliseconds(limits::kDefaultScanIntervalMs);
-  const int64_t seconds = interval.seconds();
-  const int32_t nanos = interval.nanos();
-  constexpr int32_t kSecond = 1'000'000'000;
-  if (nanos <= -kSecond || nanos >= kSecond || (seconds < 0 && nanos > 0) ||
-      (seconds > 0 && nanos < 0)) {
-    return FieldError(field,
-                      absl::StrCat(seconds, " seconds and ", nanos, " nanos"),
-                      "less than a second of nanos, of the same sign as the "
-                      "seconds");
-  }
-  return absl::Seconds(seconds) + absl::Nanoseconds(nanos);
+  return DurationFrom(field, interval);
 }
 
 }  // namespace tdp::server

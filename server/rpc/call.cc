@@ -99,6 +99,11 @@ void Call::OnDone(bool) {
   NoteCancelled();
 }
 
+void Call::CutOff() {
+  context_.CutOff();
+  NoteCutOff();
+}
+
 absl::Status Call::EnterGates() {
   for (CallGate* gate : core_.gates()) {
     const absl::Status status = gate->Enter(server_context(), context_);

@@ -75,6 +75,9 @@ class Call : public std::enable_shared_from_this<Call> {
   ActiveCall Describe() const;
   // The server began to drain while this call was under way. Any thread.
   virtual void NoteDraining() {}
+  // The server can wait no longer: ends the call with an error of ours, as soon
+  // as its handler lets it and no write is under way. Any thread.
+  void CutOff();
 
  protected:
   // What a deadline that the caller did not set is.
@@ -90,6 +93,9 @@ class Call : public std::enable_shared_from_this<Call> {
   virtual void Begin() = 0;
   // The caller is gone. On the poller; may run beside a step.
   virtual void NoteCancelled() {}
+  // The call is cut off: its context says so. Any thread; may run beside a
+  // step.
+  virtual void NoteCutOff() {}
   // Hands the status, and the response if it is OK, to gRPC.
   virtual void SendStatus(const grpc::Status& status, void* tag) = 0;
 

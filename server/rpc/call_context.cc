@@ -8,7 +8,7 @@ namespace tdp::server {
 const MethodTraits CallContext::kNoMethod;
 
 bool CallContext::cancelled() const {
-  return cancelled_.load(std::memory_order_acquire) ||
+  return end_.load(std::memory_order_acquire) != End::kNone ||
          (deadline_ != absl::InfiniteFuture() && absl::Now() >= deadline_);
 }
 
@@ -16,8 +16,13 @@ absl::Status CallContext::CheckAlive() const {
   if (deadline_ != absl::InfiniteFuture() && absl::Now() >= deadline_) {
     return DeadlineError();
   }
-  if (cancelled_.load(std::memory_order_acquire)) {
-    return MakeError(ErrorReason::kCancelled, "the caller gave up the call");
+  switch (end_.load(std::memory_order_acquire)) {
+    case End::kNone:
+      return absl::OkStatus();
+    case End::kGivenUp:
+      return MakeError(ErrorReason::kCancelled, "the caller gave up the call");
+    case End::kCutOff:
+      return CutOffError();
   }
   return absl::OkStatus();
 }
@@ -26,6 +31,12 @@ absl::Status DrainingError() {
   return MakeError(ErrorReason::kDraining,
                    "the daemon is shutting down and takes no new calls; try "
                    "again when it runs again");
+}
+
+absl::Status CutOffError() {
+  return MakeError(ErrorReason::kDraining,
+                   "the daemon shut down before the work was done; try again "
+                   "when it runs again");
 }
 
 absl::Status DeadlineError() {

@@ -36,8 +36,8 @@ class CallContext {
   absl::Time start_time() const { return start_time_; }
   // Infinite for a stream whose caller set none.
   absl::Time deadline() const { return deadline_; }
-  // Nobody wants the answer any more: the caller gave up, or the deadline
-  // passed.
+  // Nobody wants the answer any more: the caller gave up, the deadline passed,
+  // or the daemon cannot wait any longer.
   bool cancelled() const;
   // OK, or the error that a call which is not wanted any more ends with.
   absl::Status CheckAlive() const;
@@ -63,10 +63,23 @@ class CallContext {
   void set_deadline(absl::Time deadline) { deadline_ = deadline; }
   void set_draining(const std::atomic<bool>* flag) { draining_ = flag; }
   void set_waker(std::function<void()> waker) { waker_ = std::move(waker); }
-  void Cancel() { cancelled_.store(true, std::memory_order_release); }
+  void Cancel() { SetEnd(End::kGivenUp); }
+  // The daemon shuts down and cannot wait any longer.
+  void CutOff() { SetEnd(End::kCutOff); }
+  bool cut_off() const {
+    return end_.load(std::memory_order_acquire) == End::kCutOff;
+  }
 
  private:
+  // Why nobody wants the answer any more; the first reason stays.
+  enum class End { kNone, kGivenUp, kCutOff };
+
   static const MethodTraits kNoMethod;
+
+  void SetEnd(End end) {
+    End none = End::kNone;
+    end_.compare_exchange_strong(none, end, std::memory_order_acq_rel);
+  }
 
   const MethodTraits* method_ = &kNoMethod;
   std::shared_ptr<const Peer> peer_;
@@ -74,12 +87,13 @@ class CallContext {
   absl::Time deadline_ = absl::InfiniteFuture();
   const std::atomic<bool>* draining_ = nullptr;
   std::function<void()> waker_ = [] {};
-  std::atomic<bool> cancelled_ = false;  // set once
+  std::atomic<End> end_ = End::kNone;
   // One writer at a time; a reader that comes early sees a part of it.
   std::atomic<int64_t> work_ = 0;
 };
 
 absl::Status DrainingError();
+absl::Status CutOffError();
 absl::Status DeadlineError();
 
 }  // namespace tdp::server

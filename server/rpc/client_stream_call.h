@@ -34,8 +34,13 @@ class ClientStreamCallBase : public Call {
     return DefaultDeadline::kNone;
   }
   void Begin() final;
-  void OnRead(bool ok) final;
+  void NoteCutOff() final ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnRead(bool ok) final ABSL_LOCKS_EXCLUDED(mutex_);
+  void ReadNext() ABSL_LOCKS_EXCLUDED(mutex_);
   void End(const absl::Status& status);
+
+  // A read is under way and the call has not ended.
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 template <typename Service, typename Request, typename Response>

@@ -5,10 +5,17 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "grpcpp/server_builder.h"
 #include "server/rpc/unknown_method_call.h"
 
 namespace tdp::server {
+namespace {
+
+// For calls that were cut off to notice it, and for their statuses to leave.
+constexpr absl::Duration kCutOffLimit = absl::Seconds(1);
+
+}  // namespace
 
 RpcServer::RpcServer(const Options& options, Executor& executor)
     : options_(options),
@@ -100,6 +107,9 @@ bool RpcServer::WaitUntilIdle(absl::Time deadline) {
 void RpcServer::Shutdown() {
   if (server_ == nullptr) return;
   core_.BeginDrain();
+  // What gRPC cancels ends without a reason.
+  core_.CutOffAll();
+  core_.WaitUntilIdle(absl::Now() + kCutOffLimit);
   // Returns when every call is gone, so that no call asks for its successor
   // any more: a queue that is shut down must not be given operations.
   server_->Shutdown(std::chrono::system_clock::now());

@@ -152,6 +152,8 @@ class RpcServer {
         });
   }
 
+  // Each message is answered on the executor also where `is_long` says so of
+  // it.
   template <typename Service, typename Base, typename Request,
             typename Response, typename Object>
   void BidiStream(
@@ -162,12 +164,14 @@ class RpcServer {
                             grpc::ServerCompletionQueue*, void*),
       Object* object,
       absl::StatusOr<std::unique_ptr<StreamAnswerer<Request, Response>>> (
-          Object::*handler)(CallContext&)) {
+          Object::*handler)(CallContext&),
+      bool (*is_long)(const std::type_identity_t<Request>&) = nullptr) {
     AddMethod<BidiStreamCall<Service, Request, Response>>(
         service, std::move(traits), request,
         [object, handler](CallContext& context) {
           return (object->*handler)(context);
-        });
+        },
+        is_long);
   }
 
   // Methods of the API that this daemon does not serve: NOT_IMPLEMENTED.
@@ -246,7 +250,9 @@ class RpcServer {
   size_t active_count() const { return core_.active_count(); }
   std::vector<ActiveCall> active_calls() const { return core_.ActiveCalls(); }
   bool draining() const { return core_.draining().load(); }
-  // Cancels the calls that are under way, waits for their handlers, stops.
+  // Ends the calls that are under way with DRAINING, cancels those whose client
+  // does not take that, waits for all of them, stops. A unary handler may
+  // still run: the executor waits for it.
   void Shutdown();
 
  private:

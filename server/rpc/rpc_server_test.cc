@@ -272,19 +272,27 @@ TEST_P(RpcServerTest, DrainsStreamsThatWait) {
   EXPECT_EQ(ReasonOf(operations->Finish()), "DRAINING");
 }
 
-TEST_P(RpcServerTest, ShutdownCancelsWhatStillRuns) {
+TEST_P(RpcServerTest, ShutdownEndsWhatStillRunsWithAReason) {
   absl::Notification started;
   handlers_.on_long = [&](CallContext& context) {
     started.Notify();
     while (!context.cancelled()) absl::SleepFor(absl::Milliseconds(1));
+    EXPECT_TRUE(absl::IsUnavailable(context.CheckAlive()));
     return absl::OkStatus();
   };
+  handlers_.on_deferred = [](CallContext&, const Reply&) {};
   handlers_.on_event = [&](CallContext&, v1::WatchEventsResponse*)
       -> absl::StatusOr<StreamStep> { return StreamStep::Park(); };
-  Start();
-  std::thread caller([&] {
+  Start({}, {.thread_count = 4});
+  std::thread running([&] {
     grpc::ClientContext context;
-    EXPECT_FALSE(CallLong(&context).ok());
+    EXPECT_EQ(ReasonOf(CallLong(&context)), "DRAINING");
+  });
+  std::thread deferred([&] {
+    grpc::ClientContext context;
+    v1::StopVmResponse response;
+    EXPECT_EQ(ReasonOf(vms_->StopVm(&context, v1::StopVmRequest(), &response)),
+              "DRAINING");
   });
   grpc::ClientContext event_context;
   auto events = events_->WatchEvents(&event_context, v1::WatchEventsRequest());
@@ -292,11 +300,40 @@ TEST_P(RpcServerTest, ShutdownCancelsWhatStillRuns) {
   v1::WriteGuestMemoryResponse response;
   auto writes = memory_->WriteGuestMemory(&write_context, &response);
   ASSERT_TRUE(writes->Write(v1::WriteGuestMemoryRequest()));
+  grpc::ClientContext operation_context;
+  auto operations = mmu_->StreamOperations(&operation_context);
+  ASSERT_TRUE(operations->Write(v1::StreamOperationsRequest()));
   started.WaitForNotification();
+  while (server_->active_count() < 5) absl::SleepFor(absl::Milliseconds(1));
   server_->Shutdown();
-  caller.join();
+  running.join();
+  deferred.join();
+  EXPECT_EQ(ReasonOf(events->Finish()), "DRAINING");
+  EXPECT_EQ(ReasonOf(writes->Finish()), "DRAINING");
+  v1::StreamOperationsResponse answer;
+  while (operations->Read(&answer)) {
+  }
+  EXPECT_EQ(ReasonOf(operations->Finish()), "DRAINING");
+}
+
+TEST_P(RpcServerTest, ShutdownDoesNotWaitForAClientThatDoesNotRead) {
+  handlers_.on_event =
+      [&](CallContext&,
+          v1::WatchEventsResponse* message) -> absl::StatusOr<StreamStep> {
+    message->add_events()->mutable_vcpu_exited()->set_reason(
+        std::string(1 << 20, 'x'));
+    return StreamStep::Send();
+  };
+  Start();
+  grpc::ClientContext context;
+  auto events = events_->WatchEvents(&context, v1::WatchEventsRequest());
+  while (handlers_.alive == 0) absl::SleepFor(absl::Milliseconds(1));
+  server_->Shutdown();
+  EXPECT_EQ(handlers_.alive, 0);
+  v1::WatchEventsResponse message;
+  while (events->Read(&message)) {
+  }
   EXPECT_FALSE(events->Finish().ok());
-  EXPECT_FALSE(writes->Finish().ok());
 }
 
 TEST_P(RpcServerTest, NamesAnAddressThatCannotBeUsed) {

@@ -1,8 +1,5 @@
 #include "server/rpc/server_core.h"
 
-#include <memory>
-#include <vector>
-
 #include "server/rpc/call.h"
 
 namespace tdp::server {
@@ -17,15 +14,21 @@ void ServerCore::Leave(Call* call) {
   active_.erase(call);
 }
 
+std::vector<std::shared_ptr<Call>> ServerCore::ActiveCalls() const {
+  std::vector<std::shared_ptr<Call>> calls;
+  absl::MutexLock lock(&mutex_);
+  calls.reserve(active_.size());
+  for (Call* call : active_) calls.push_back(call->shared_from_this());
+  return calls;
+}
+
 void ServerCore::BeginDrain() {
   draining_.store(true, std::memory_order_release);
-  std::vector<std::shared_ptr<Call>> calls;
-  {
-    absl::MutexLock lock(&mutex_);
-    // A call in the set is alive: it leaves before it is destroyed.
-    for (Call* call : active_) calls.push_back(call->shared_from_this());
-  }
-  for (const std::shared_ptr<Call>& call : calls) call->NoteDraining();
+  for (const std::shared_ptr<Call>& call : ActiveCalls()) call->NoteDraining();
+}
+
+void ServerCore::CutOffAll() {
+  for (const std::shared_ptr<Call>& call : ActiveCalls()) call->CutOff();
 }
 
 bool ServerCore::WaitUntilIdle(absl::Time deadline) {

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -52,6 +53,8 @@ class ServerCore {
 
   // Sets draining() and tells every call under way.
   void BeginDrain() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Calls CutOff() of every call under way.
+  void CutOffAll() ABSL_LOCKS_EXCLUDED(mutex_);
   // Returns whether no call is under way; waits until then or `deadline`.
   bool WaitUntilIdle(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
   // In no order.
@@ -59,6 +62,10 @@ class ServerCore {
   size_t active_count() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  // All are alive: a call leaves before it is destroyed.
+  std::vector<std::shared_ptr<Call>> ActiveCalls() const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   Executor& executor_;
   const absl::Duration default_deadline_;
   const std::vector<CallGate*> gates_;

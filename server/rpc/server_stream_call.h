@@ -40,6 +40,7 @@ class ServerStreamCallBase : public Call {
   }
   void Begin() final;
   void NoteCancelled() final { Wake(); }
+  void NoteCutOff() final { Wake(); }
   void OnWritten(bool ok) final;
   void OnAlarm(bool expired) final;
 

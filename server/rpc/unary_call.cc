@@ -14,11 +14,6 @@ void UnaryCallBase::Begin() {
   });
 }
 
-void UnaryCallBase::NoteCancelled() {
-  // The handler, if it runs, is no longer wanted and finds that out itself.
-  Complete(context().CheckAlive());
-}
-
 void UnaryCallBase::OnAlarm(bool expired) {
   if (!expired) return;
   context().Cancel();

@@ -28,7 +28,10 @@ class UnaryCallBase : public Call {
     return DefaultDeadline::kApplies;
   }
   void Begin() final;
-  void NoteCancelled() final;
+  void NoteCancelled() final { EndUnwanted(); }
+  void NoteCutOff() final { EndUnwanted(); }
+  // The handler, if it runs, finds out itself.
+  void EndUnwanted() { Complete(context().CheckAlive()); }
   void OnAlarm(bool expired) final;
 };
 

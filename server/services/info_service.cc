@@ -17,7 +17,10 @@ constexpr std::pair<const char*, int64_t> kServerLimits[] = {
     {"max_policy_lines", limits::kMaxPolicyLines},
     {"max_policy_patterns", limits::kMaxPolicyPatterns},
     {"max_queued_calls", limits::kMaxQueuedCalls},
+    {"max_stats_interval_ms", limits::kMaxStatsIntervalMs},
+    {"max_stream_operations", limits::kMaxStreamOperations},
     {"max_streams_per_connection", limits::kMaxStreamsPerConnection},
+    {"min_stats_interval_ms", limits::kMinStatsIntervalMs},
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "server/convert/common_convert.h"
 #include "server/convert/mmu_convert.h"
 #include "server/services/find_vm.h"
+#include "server/services/operation_stream.h"
 #include "server/services/work_budget.h"
 
 namespace tdp::server {
@@ -239,6 +240,12 @@ MmuHandler::WalkRange(CallContext&, const v1::WalkRangeRequest& request) {
   options.leaves_only = request.leaves_only();
   options.present_only = request.present_only();
   return std::make_unique<WalkRangeSource>(std::move(vm.vm), range, options);
+}
+
+absl::StatusOr<std::unique_ptr<
+    StreamAnswerer<v1::StreamOperationsRequest, v1::StreamOperationsResponse>>>
+MmuHandler::StreamOperations(CallContext&) {
+  return std::make_unique<OperationStream>(registry_);
 }
 
 }  // namespace tdp::server

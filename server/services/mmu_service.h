@@ -59,6 +59,10 @@ class MmuHandler {
   static bool IsLongWalk(const v1::WalkFramesRequest& request);
   absl::StatusOr<std::unique_ptr<StreamSource<v1::WalkRangeResponse>>>
   WalkRange(CallContext& context, const v1::WalkRangeRequest& request);
+  // Short where a message is a few walks and nothing else.
+  absl::StatusOr<std::unique_ptr<StreamAnswerer<v1::StreamOperationsRequest,
+                                                v1::StreamOperationsResponse>>>
+  StreamOperations(CallContext& context);
 
  private:
   VmRegistry& registry_;

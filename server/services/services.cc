@@ -3,6 +3,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
+#include "server/services/operation_stream.h"
 #include "tdp/v1/dirty_log_service.grpc.pb.h"
 #include "tdp/v1/event_service.grpc.pb.h"
 #include "tdp/v1/guest_memory_service.grpc.pb.h"
@@ -150,8 +151,9 @@ void Services::AddMmu(RpcServer& server) {
                &S::RequestAgeRange, &mmu_, &MmuHandler::AgeRange);
   server.Unary(s, {"MmuService.ApplyBatch", kOperator, kLong},
                &S::RequestApplyBatch, &mmu_, &MmuHandler::ApplyBatch);
-  server.NotImplemented(s, "MmuService.StreamOperations",
-                        &S::RequestStreamOperations);
+  server.BidiStream(s, {"MmuService.StreamOperations", kOperator, kShort},
+                    &S::RequestStreamOperations, &mmu_,
+                    &MmuHandler::StreamOperations, &OperationStream::IsLong);
 }
 
 void Services::AddGuestMemory(RpcServer& server) {
@@ -173,8 +175,9 @@ void Services::AddStats(RpcServer& server) {
   S& s = server.AddService<v1::StatsService>();
   server.Unary(s, {"StatsService.GetVmStats", kObserver, kShort},
                &S::RequestGetVmStats, &stats_, &StatsHandler::GetVmStats);
-  server.NotImplemented(s, "StatsService.WatchVmStats",
-                        &S::RequestWatchVmStats);
+  server.ServerStream(s, {"StatsService.WatchVmStats", kObserver, kShort},
+                      &S::RequestWatchVmStats, &stats_,
+                      &StatsHandler::WatchVmStats);
 }
 
 void Services::AddEvent(RpcServer& server) {

@@ -70,6 +70,8 @@ class FakeVm final : public Vm {
                                 std::vector<SpteView>& out) const override;
   absl::StatusOr<WalkFramesResult> WalkFrames(
       absl::Span<const uint64_t> gfns) const override;
+  absl::Status ViewFrames(absl::Span<const uint64_t> gfns,
+                          std::vector<SpteView>& out) const override;
   absl::StatusOr<AuditResult> AuditRange(GfnRange range, int max_divergences,
                                          const WorkBudget& budget) override;
 

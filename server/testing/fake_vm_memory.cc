@@ -138,6 +138,20 @@ absl::StatusOr<WalkFramesResult> FakeVm::WalkFrames(
   return result;
 }
 
+absl::Status FakeVm::ViewFrames(absl::Span<const uint64_t> gfns,
+                                std::vector<SpteView>& out) const {
+  absl::MutexLock lock(&mutex_);
+  out.clear();
+  for (size_t i = 0; i < gfns.size(); ++i) {
+    if (gfns[i] >= kRootFrames) {
+      return FieldError(absl::StrCat("gfns[", i, "]"), Hex(gfns[i]),
+                        "below the root's span");
+    }
+    out.push_back(ViewOf(Gfn(gfns[i])));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<AuditResult> FakeVm::AuditRange(GfnRange range,
                                                int max_divergences,
                                                const WorkBudget&) {
