@@ -122,7 +122,7 @@ TEST_F(DaemonUnixAccessTest, ABrokenPolicyChangesNothing) {
   const Channel nobody = ConnectAsNobody();
   WritePolicy("admin uid:65534\nadmin uid 7\n");
   ASSERT_TRUE(AwaitOutput(daemon, "the policy stays as it was"));
-  EXPECT_THAT(daemon.Output(), HasSubstr("line 2, column 7"));
+  EXPECT_THAT(daemon.Output(), HasSubstr("line 2, column 11"));
   EXPECT_EQ(RoleOf(nobody), "observer");
 }
 
