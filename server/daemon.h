@@ -55,6 +55,10 @@ class Daemon {
   // "tdpd 0.1.0 serving on unix:/run/tdpd/tdpd.sock, hypervisor kvm".
   const std::string& ready_line() const { return ready_line_; }
 
+  // Has `answered` called by what serves the calls; see
+  // RpcServer::AskPollers(). REQUIRES: Shutdown() has not begun.
+  void AskPollers(std::function<void()> answered);
+
   // Refuses new calls, gives those under way up to `drain_limit` to finish,
   // cancels what is left, then stops and deletes every VM. Waits for handlers,
   // however long they take.

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/debugging/failure_signal_handler.h"
 #include "absl/debugging/symbolize.h"
@@ -20,6 +22,7 @@
 #include "engine/vm/vm_registry.h"
 #include "server/base/command_line.h"
 #include "server/base/log.h"
+#include "server/base/service_manager.h"
 #include "server/base/version.h"
 #include "server/daemon.h"
 
@@ -151,9 +154,15 @@ int Main(int argc, char** argv) {
         daemon.status());
   }
   fprintf(stderr, "%s\n", (*daemon)->ready_line().c_str());
+  ServiceManager service_manager;
+  service_manager.Ready((*daemon)->ready_line());
+  service_manager.StartWatchdog([&daemon](std::function<void()> answered) {
+    (*daemon)->AskPollers(std::move(answered));
+  });
 
   AwaitSignal(signals);
   StartWatchdog(signals);
+  service_manager.Stopping();
   Log(Severity::kInfo, "draining");
   (*daemon)->Shutdown(kDrainLimit);
   daemon->reset();

@@ -13,6 +13,7 @@ readonly BUILD_PACKAGES=(
   libgrpc++-dev
   libgtest-dev
   libprotobuf-dev
+  libsystemd-dev
   liburcu-dev
   protobuf-compiler
   protobuf-compiler-grpc
