@@ -206,6 +206,10 @@ absl::Status Daemon::Serve() {
   return absl::OkStatus();
 }
 
+void Daemon::AskPollers(std::function<void()> answered) {
+  server_->AskPollers(std::move(answered));
+}
+
 void Daemon::Shutdown(absl::Duration drain_limit) {
   server_->BeginDrain();
   if (!server_->WaitUntilIdle(absl::Now() + drain_limit)) {

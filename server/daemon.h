@@ -64,6 +64,9 @@ class Daemon {
 
   // Writes the state of the daemon, for a person. Not during Shutdown().
   void DumpState() const { observe_->DumpState(); }
+  // Has `answered` called by what serves the calls; see
+  // RpcServer::AskPollers(). REQUIRES: Shutdown() has not begun.
+  void AskPollers(std::function<void()> answered);
 
   // Refuses new calls, gives those under way up to `drain_limit` to finish,
   // cancels what is left, then stops and deletes every VM. Waits for handlers,

@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <functional>
 #include <initializer_list>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/debugging/failure_signal_handler.h"
 #include "absl/debugging/symbolize.h"
@@ -21,6 +23,7 @@
 #include "engine/vm/vm_registry.h"
 #include "server/base/command_line.h"
 #include "server/base/log.h"
+#include "server/base/service_manager.h"
 #include "server/base/version.h"
 #include "server/daemon.h"
 #include "server/guard/interpose.h"
@@ -221,9 +224,15 @@ int Main(int argc, char** argv) {
   // Behind what was logged before.
   FlushLog();
   fprintf(stderr, "%s\n", (*daemon)->ready_line().c_str());
+  ServiceManager service_manager;
+  service_manager.Ready((*daemon)->ready_line());
+  service_manager.StartWatchdog([&daemon](std::function<void()> answered) {
+    (*daemon)->AskPollers(std::move(answered));
+  });
 
   AwaitEnd(signals, **daemon);
   StartWatchdog();
+  service_manager.Stopping();
   Log(Severity::kInfo, "draining");
   (*daemon)->Shutdown(kDrainLimit);
   daemon->reset();

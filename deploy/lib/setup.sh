@@ -15,6 +15,7 @@ readonly BUILD_PACKAGES=(
   libprotobuf-dev
   libspdlog-dev
   libssl-dev
+  libsystemd-dev
   liburcu-dev
   prometheus-cpp-dev
   protobuf-compiler

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <atomic>
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +57,7 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
   builder.RegisterAsyncGenericService(&unknown_methods_);
   for (int i = 0; i < options_.poller_count; ++i) {
     queues_.push_back(builder.AddCompletionQueue());
+    probes_.emplace_back();
   }
   server_ = builder.BuildAndStart();
 
@@ -76,10 +78,11 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
     if (server_ != nullptr) {
       server_->Shutdown();
       for (const auto& queue : queues_) queue->Shutdown();
-      for (const auto& queue : queues_) Poll(*queue);
+      for (size_t i = 0; i < queues_.size(); ++i) Poll(*queues_[i], probes_[i]);
     }
     server_.reset();
     queues_.clear();
+    probes_.clear();
     return status;
   }
 
@@ -92,10 +95,19 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
   for (size_t i = 0; i < queues_.size(); ++i) {
     pollers_.emplace_back([this, i] {
       pthread_setname_np(pthread_self(), absl::StrCat("tdpd-poll-", i).c_str());
-      Poll(*queues_[i]);
+      Poll(*queues_[i], probes_[i]);
     });
   }
   return absl::OkStatus();
+}
+
+void RpcServer::AskPollers(std::function<void()> answered) {
+  auto left = std::make_shared<std::atomic<size_t>>(queues_.size());
+  for (size_t i = 0; i < queues_.size(); ++i) {
+    probes_[i].Ask(*queues_[i], [left, answered] {
+      if (left->fetch_sub(1, std::memory_order_acq_rel) == 1) answered();
+    });
+  }
 }
 
 void RpcServer::BeginDrain() { core_.BeginDrain(); }
@@ -119,12 +131,19 @@ void RpcServer::Shutdown() {
   pollers_.clear();
   server_.reset();
   queues_.clear();
+  probes_.clear();
 }
 
-void RpcServer::Poll(grpc::ServerCompletionQueue& cq) {
+void RpcServer::Poll(grpc::ServerCompletionQueue& cq, PollerProbe& probe) {
   void* tag = nullptr;
   bool ok = false;
-  while (cq.Next(&tag, &ok)) static_cast<Completion*>(tag)->Run(ok);
+  while (cq.Next(&tag, &ok)) {
+    if (tag == &probe) {
+      probe.Answer();
+      continue;
+    }
+    static_cast<Completion*>(tag)->Run(ok);
+  }
 }
 
 }  // namespace tdp::server

@@ -35,6 +35,7 @@
 #include "server/rpc/bidi_stream_call.h"
 #include "server/rpc/client_stream_call.h"
 #include "server/rpc/method_traits.h"
+#include "server/rpc/poller_probe.h"
 #include "server/rpc/server_core.h"
 #include "server/rpc/server_stream_call.h"
 #include "server/rpc/unary_call.h"
@@ -242,6 +243,11 @@ class RpcServer {
   absl::Status Start(const std::vector<RpcListener>& listeners,
                      std::vector<int>* ports = nullptr);
 
+  // Has every poller come round to a question; the last one calls `answered`.
+  // REQUIRES: Start() has succeeded, Shutdown() has not begun, and the last
+  // question was answered.
+  void AskPollers(std::function<void()> answered);
+
   // From now on new calls are refused with DRAINING and streams that wait for
   // something end. Idempotent.
   void BeginDrain();
@@ -273,7 +279,7 @@ class RpcServer {
         }});
   }
 
-  void Poll(grpc::ServerCompletionQueue& cq);
+  void Poll(grpc::ServerCompletionQueue& cq, PollerProbe& probe);
 
   const Options options_;
   ServerCore core_;
@@ -282,6 +288,7 @@ class RpcServer {
   std::vector<std::string> service_names_;
   grpc::AsyncGenericService unknown_methods_;
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues_;
+  std::deque<PollerProbe> probes_;  // one for each queue
   std::unique_ptr<grpc::Server> server_;
   std::vector<std::thread> pollers_;
 };
