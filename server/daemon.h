@@ -17,6 +17,7 @@
 #include "engine/vm/vm_registry.h"
 #include "server/base/executor.h"
 #include "server/listen_address.h"
+#include "server/overload/overload_gate.h"
 #include "server/rpc/rpc_server.h"
 #include "server/services/services.h"
 #include "server/unix_socket_claim.h"
@@ -32,6 +33,7 @@ struct DaemonOptions {
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;
+  OverloadOptions overload;
   VmRegistryOptions engine;
 };
 
@@ -70,6 +72,7 @@ class Daemon {
   std::string ready_line_;
   // In order of construction; they end in reverse.
   std::vector<std::unique_ptr<UnixSocketClaim>> claims_;
+  std::unique_ptr<OverloadGate> overload_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<VmRegistry> registry_;
   std::unique_ptr<Services> services_;

@@ -43,6 +43,7 @@ void BidiStreamCallBase::OnRead(bool ok) {
     if (!ok) return self->End(absl::OkStatus());
     const absl::Status answered = self->AnswerMessage();
     if (!answered.ok()) return self->End(answered);
+    self->BeginSend(self->message_bytes());
     self->SendMessage(self->written_.Start());
   });
 }

@@ -32,6 +32,7 @@ class BidiStreamCallBase : public Call {
   virtual void CloseAnswerer() = 0;
   virtual void ReadMessage(void* tag) = 0;
   virtual void SendMessage(void* tag) = 0;
+  virtual int64_t message_bytes() const = 0;
 
  private:
   DefaultDeadline default_deadline() const final {
@@ -89,6 +90,9 @@ class BidiStreamCall final : public BidiStreamCallBase {
   void CloseAnswerer() override { answerer_.reset(); }
   void ReadMessage(void* tag) override { stream_.Read(&request_, tag); }
   void SendMessage(void* tag) override { stream_.Write(response_, tag); }
+  int64_t message_bytes() const override {
+    return static_cast<int64_t>(response_.ByteSizeLong());
+  }
   void SendStatus(const grpc::Status& status, void* tag) override {
     stream_.Finish(status, tag);
   }

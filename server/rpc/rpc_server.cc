@@ -88,6 +88,13 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
       Poll(*queues_[i]);
     });
   }
+  sweeper_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "tdpd-sweep");
+    const absl::Duration round = options_.max_unread_time / (kUnreadRounds - 1);
+    while (!stopping_.WaitForNotificationWithTimeout(round)) {
+      CutOffSlowReaders();
+    }
+  });
   return absl::OkStatus();
 }
 
@@ -100,6 +107,8 @@ bool RpcServer::WaitUntilIdle(absl::Time deadline) {
 void RpcServer::Shutdown() {
   if (server_ == nullptr) return;
   core_.BeginDrain();
+  stopping_.Notify();
+  sweeper_.join();
   // Returns when every call is gone, so that no call asks for its successor
   // any more: a queue that is shut down must not be given operations.
   server_->Shutdown(std::chrono::system_clock::now());

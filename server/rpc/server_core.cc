@@ -19,13 +19,24 @@ void ServerCore::Leave(Call* call) {
 
 void ServerCore::BeginDrain() {
   draining_.store(true, std::memory_order_release);
-  std::vector<std::shared_ptr<Call>> calls;
-  {
-    absl::MutexLock lock(&mutex_);
-    // A call in the set is alive: it leaves before it is destroyed.
-    for (Call* call : active_) calls.push_back(call->shared_from_this());
+  for (const std::shared_ptr<Call>& call : ActiveCalls()) call->NoteDraining();
+}
+
+void ServerCore::CutOffSlowReaders(int64_t max_rounds) {
+  // Relaxed: it orders nothing.
+  const int64_t now = epoch_.fetch_add(1, std::memory_order_relaxed) + 1;
+  for (const std::shared_ptr<Call>& call : ActiveCalls()) {
+    call->CutOffIfSentBy(now - max_rounds);
   }
-  for (const std::shared_ptr<Call>& call : calls) call->NoteDraining();
+}
+
+std::vector<std::shared_ptr<Call>> ServerCore::ActiveCalls() {
+  std::vector<std::shared_ptr<Call>> calls;
+  absl::MutexLock lock(&mutex_);
+  calls.reserve(active_.size());
+  // A call in the set is alive: it leaves before it is destroyed.
+  for (Call* call : active_) calls.push_back(call->shared_from_this());
+  return calls;
 }
 
 bool ServerCore::WaitUntilIdle(absl::Time deadline) {

@@ -13,7 +13,9 @@ namespace {
 constexpr std::pair<const char*, int64_t> kServerLimits[] = {
     {"default_page_size", limits::kDefaultPageSize},
     {"max_queued_calls", limits::kMaxQueuedCalls},
+    {"max_queued_calls_per_client", limits::kMaxQueuedCallsPerClient},
     {"max_streams_per_connection", limits::kMaxStreamsPerConnection},
+    {"max_unread_seconds", limits::kMaxUnreadSeconds},
 };
 
 }  // namespace
@@ -30,6 +32,7 @@ absl::Status InfoHandler::GetInfo(CallContext&, const v1::GetInfoRequest&,
   }
   auto& limits = *response->mutable_limits();
   for (const auto& [name, value] : kServerLimits) limits[name] = value;
+  for (const auto& [name, value] : limits_) limits[name] = value;
   for (const auto& [name, value] : registry_.limits()) limits[name] = value;
   return absl::OkStatus();
 }
