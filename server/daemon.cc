@@ -22,7 +22,9 @@ namespace {
 
 // More would cost each call some wake-ups; what takes long runs elsewhere.
 constexpr int kPollerCount = 1;
-constexpr int kExecutorThreadCount = 8;
+constexpr int kBulkNice = 10;
+// Of each lane.
+constexpr int kExecutorThreadCount = 4;
 
 absl::Status OptionError(absl::string_view message) {
   return MakeError(ErrorReason::kFieldInvalid, message);
@@ -77,6 +79,13 @@ absl::Status CheckEngineOptions(const VmRegistryOptions& options) {
                                     " must be 1 to ", limits::kMaxVms,
                                     ", or 0 for the most"));
   }
+  if (options.max_page_table_bytes != 0 &&
+      options.max_page_table_bytes < limits::kMinPageTableBudgetBytes) {
+    return OptionError(
+        absl::StrCat("--max_page_table_bytes=", options.max_page_table_bytes,
+                     " must be ", limits::kMinPageTableBudgetBytes,
+                     " or more, or 0 for a sixteenth of the memory"));
+  }
   if (options.image_dir.empty()) return absl::OkStatus();
   struct stat info;
   if (stat(options.image_dir.c_str(), &info) != 0) {
@@ -86,6 +95,27 @@ absl::Status CheckEngineOptions(const VmRegistryOptions& options) {
   if (!S_ISDIR(info.st_mode)) {
     return OptionError(
         absl::StrCat("--image_dir=", options.image_dir, " is no folder"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOverloadOptions(const OverloadOptions& options) {
+  const struct {
+    absl::string_view flag;
+    int64_t value;
+    int64_t max;
+  } kRows[] = {
+      {"--max_calls_per_client", options.max_calls_per_client,
+       options.max_calls},
+      {"--max_streams_per_client", options.max_streams_per_client,
+       options.max_streams},
+      {"--max_frames_per_second_per_client",
+       options.max_frames_per_second_per_client, options.max_frames_per_second},
+  };
+  for (const auto& row : kRows) {
+    if (row.value >= 1 && row.value <= row.max) continue;
+    return OptionError(absl::StrCat(row.flag, "=", row.value, " must be 1 to ",
+                                    row.max, ", the limit for all clients"));
   }
   return absl::OkStatus();
 }
@@ -125,6 +155,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(
   TDP_ASSIGN_OR_RETURN(const TcpAddresses tcp, CheckTcp(options, addresses));
   TDP_RETURN_IF_ERROR(CheckEngineOptions(options.engine));
   TDP_RETURN_IF_ERROR(Observability::Check(options.observe));
+  TDP_RETURN_IF_ERROR(CheckOverloadOptions(options.overload));
 
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(addresses)));
   TDP_ASSIGN_OR_RETURN(daemon->access_,
@@ -137,7 +168,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(
   TDP_RETURN_IF_ERROR(daemon->ClaimSockets());
   TDP_ASSIGN_OR_RETURN(daemon->registry_, make_registry(options.engine));
   WarnAboutHost(options.engine, *daemon->registry_);
-  TDP_RETURN_IF_ERROR(daemon->Serve());
+  TDP_RETURN_IF_ERROR(daemon->Serve(options));
   return daemon;
 }
 
@@ -156,7 +187,7 @@ absl::Status Daemon::ClaimSockets() {
   return absl::OkStatus();
 }
 
-absl::Status Daemon::Serve() {
+absl::Status Daemon::Serve(const DaemonOptions& options) {
   std::vector<RpcListener> listeners;
   for (const ListenAddress& address : addresses_) {
     listeners.push_back({address.ToString(),
@@ -165,12 +196,17 @@ absl::Status Daemon::Serve() {
   }
   executor_ = std::make_unique<Executor>(
       Executor::Options{.thread_count = kExecutorThreadCount,
-                        .max_queued = limits::kMaxQueuedCalls});
+                        .max_queued = limits::kMaxQueuedCalls,
+                        .max_queued_per_peer = limits::kMaxQueuedCallsPerClient,
+                        .bulk_nice = kBulkNice});
   TDP_ASSIGN_OR_RETURN(
       observe_, Observability::Create(options.observe, *registry_, *executor_));
+  overload_ = std::make_unique<OverloadGate>(options.overload);
   services_ = std::make_unique<Services>(*registry_, *executor_);
+  services_->ReportLimits(overload_->limits());
   std::vector<CallGate*> gates = observe_->gates();
   gates.push_back(&access_->gate());
+  gates.push_back(overload_.get());
   server_ = std::make_unique<RpcServer>(
       RpcServer::Options{.poller_count = kPollerCount, .gates = gates},
       *executor_);

@@ -19,6 +19,7 @@
 #include "server/base/executor.h"
 #include "server/listen_address.h"
 #include "server/observe/observability.h"
+#include "server/overload/overload_gate.h"
 #include "server/rpc/rpc_server.h"
 #include "server/services/services.h"
 #include "server/unix_socket_claim.h"
@@ -38,6 +39,7 @@ struct DaemonOptions {
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;
+  OverloadOptions overload;
   VmRegistryOptions engine;
   Observability::Options observe;
 };
@@ -77,13 +79,14 @@ class Daemon {
   explicit Daemon(std::vector<ListenAddress> addresses);
 
   absl::Status ClaimSockets();
-  absl::Status Serve();
+  absl::Status Serve(const DaemonOptions& options);
 
   const std::vector<ListenAddress> addresses_;
   std::string ready_line_;
   // In order of construction; they end in reverse.
   std::vector<std::unique_ptr<UnixSocketClaim>> claims_;
   std::unique_ptr<Access> access_;
+  std::unique_ptr<OverloadGate> overload_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<VmRegistry> registry_;
   std::unique_ptr<Observability> observe_;

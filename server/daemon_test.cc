@@ -27,7 +27,9 @@ TEST_F(DaemonTest, ExplainsItselfAndEveryFlag) {
        {"--listen", "--hypervisor", "--image_dir", "--max_vms",
         "--insecure_loopback", "--tls_cert", "--tls_key", "--tls_client_ca",
         "--policy", "--socket_group", "--log_level", "--log_format", "--http",
-        "--http_public", "--dump_dir"}) {
+        "--http_public", "--dump_dir", "--max_page_table_bytes",
+        "--max_calls_per_client", "--max_streams_per_client",
+        "--max_frames_per_second_per_client"}) {
     EXPECT_THAT(help.Output(), HasSubstr(flag));
   }
   EXPECT_THAT(help.Output(), testing::Not(HasSubstr("flagfile")));
@@ -44,6 +46,11 @@ TEST_F(DaemonTest, RefusesACommandLineThatCannotBeMeant) {
       {{"--max_vms=x"}, "--max_vms=x is no value"},
       {{"--max_vms=257"}, "must be 1 to 256"},
       {{"--max_vms=-1"}, "must be 1 to 256"},
+      {{"--max_page_table_bytes=1048575"}, "must be 1048576 or more"},
+      {{"--max_page_table_bytes=-1"}, "must be 1048576 or more"},
+      {{"--max_calls_per_client=0"}, "must be 1 to 8192"},
+      {{"--max_streams_per_client=4097"}, "must be 1 to 4096"},
+      {{"--max_frames_per_second_per_client=0"}, "must be 1 to 1073741824"},
       {{"--hypervisor=xen"}, "is not auto, kvm or software"},
       {{"--image_dir=/nonexistent"}, "No such file or directory"},
       {{"--image_dir=/dev/null"}, "is no folder"},

@@ -40,6 +40,17 @@ ABSL_FLAG(std::string, image_dir, "",
           "there are none.");
 ABSL_FLAG(int64_t, max_vms, 64,
           "How many VMs may exist at a time; 0 for the most, which is 256.");
+ABSL_FLAG(int64_t, max_page_table_bytes, 0,
+          "What the page tables of all VMs may hold together; 0 for a "
+          "sixteenth of the host's memory.");
+ABSL_FLAG(int64_t, max_calls_per_client, tdp::limits::kMaxCallsPerClient,
+          "How many calls one client may have under way.");
+ABSL_FLAG(int64_t, max_streams_per_client, tdp::limits::kMaxStreamsPerClient,
+          "How many of them may be streams.");
+ABSL_FLAG(int64_t, max_frames_per_second_per_client,
+          tdp::limits::kMaxFramesPerSecondPerClient,
+          "How many frames of 4 KiB the calls of one client may work on in a "
+          "second, on average.");
 ABSL_FLAG(bool, insecure_loopback, false,
           "Let TCP addresses of the loopback interface go without TLS. Every "
           "user of this machine can then use the daemon.");
@@ -204,6 +215,14 @@ int Main(int argc, char** argv) {
   options.observe.dump_dir = absl::GetFlag(FLAGS_dump_dir);
   options.engine.image_dir = absl::GetFlag(FLAGS_image_dir);
   options.engine.max_vms = absl::GetFlag(FLAGS_max_vms);
+  options.engine.max_page_table_bytes =
+      absl::GetFlag(FLAGS_max_page_table_bytes);
+  options.overload.max_calls_per_client =
+      absl::GetFlag(FLAGS_max_calls_per_client);
+  options.overload.max_streams_per_client =
+      absl::GetFlag(FLAGS_max_streams_per_client);
+  options.overload.max_frames_per_second_per_client =
+      absl::GetFlag(FLAGS_max_frames_per_second_per_client);
   if (!ParseHypervisor(absl::GetFlag(FLAGS_hypervisor),
                        &options.engine.hypervisor)) {
     fprintf(stderr, "tdpd: --hypervisor=%s is not auto, kvm or software\n",

@@ -187,11 +187,18 @@ absl::Status NotImplementedError(absl::string_view method) {
 }
 
 absl::Status LimitError(absl::string_view limit, int64_t value,
-                        absl::string_view way_out) {
+                        absl::string_view way_out, absl::Duration retry_delay) {
+  ErrorMetadata metadata = {{"limit", std::string(limit)},
+                            {"value", absl::StrCat(value)}};
+  if (retry_delay > absl::ZeroDuration()) {
+    const absl::Duration delay = absl::Ceil(retry_delay, absl::Milliseconds(1));
+    metadata.emplace_back("retryDelayMs",
+                          absl::StrCat(absl::ToInt64Milliseconds(delay)));
+  }
   return MakeError(
       ErrorReason::kLimitReached,
       absl::StrCat("limit ", limit, " of ", value, " is reached; ", way_out),
-      {{"limit", std::string(limit)}, {"value", absl::StrCat(value)}});
+      std::move(metadata));
 }
 
 absl::Status InternalError(absl::string_view message, ErrorMetadata metadata) {

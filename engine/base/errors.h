@@ -83,8 +83,11 @@ absl::Status FieldError(absl::string_view field, absl::string_view value,
                         absl::string_view rule);
 absl::Status GfnNotBackedError(Gfn gfn);
 absl::Status NotImplementedError(absl::string_view method);
+// A positive `retry_delay` says when waiting alone will have helped; it travels
+// as metadata "retryDelayMs".
 absl::Status LimitError(absl::string_view limit, int64_t value,
-                        absl::string_view way_out);
+                        absl::string_view way_out,
+                        absl::Duration retry_delay = absl::ZeroDuration());
 // A broken invariant or an unexpected failure of the host.
 absl::Status InternalError(absl::string_view message,
                            ErrorMetadata metadata = {});

@@ -18,6 +18,8 @@ inline constexpr int64_t kMaxMemslotsPerVm = 1024;
 inline constexpr int64_t kMaxMemslotFrames = (int64_t{1} << 31) - 1;
 inline constexpr int64_t kDefaultPageTableLimitBytes = int64_t{1} << 30;
 inline constexpr int64_t kMinPageTableLimitBytes = int64_t{64} << 10;
+// Of all VMs together; the default is a part of the host's memory.
+inline constexpr int64_t kMinPageTableBudgetBytes = int64_t{1} << 20;
 inline constexpr int64_t kMaxCodeBytes = int64_t{1} << 20;
 inline constexpr int64_t kMaxConsoleBytes = int64_t{64} << 10;
 inline constexpr int64_t kMaxLabels = 64;
@@ -46,13 +48,29 @@ inline constexpr int64_t kMaxWriteChunkBytes = int64_t{1} << 20;
 inline constexpr int64_t kReadChunkBytes = int64_t{1} << 18;
 inline constexpr int64_t kMaxRequestBytes = int64_t{4} << 20;
 // Calls that wait for a thread, and calls that one connection may have open.
-inline constexpr int64_t kMaxQueuedCalls = 1024;
+inline constexpr int64_t kMaxQueuedCalls = 4096;
+inline constexpr int64_t kMaxQueuedCallsPerClient = 1024;
 inline constexpr int64_t kMaxStreamsPerConnection = 1024;
 // Of the file that says who may call, and names in a client's certificate.
 inline constexpr int64_t kMaxPolicyBytes = int64_t{256} << 10;
 inline constexpr int64_t kMaxPolicyLines = 4096;
 inline constexpr int64_t kMaxPolicyPatterns = 256;
 inline constexpr int64_t kMaxCertificateNames = 64;
+// What all calls of one client, and of all, may have under way. A client is an
+// identity, over however many connections; it watches each VM in three ways.
+inline constexpr int64_t kMaxCallsPerClient = 2048;
+inline constexpr int64_t kMaxCalls = 8192;
+inline constexpr int64_t kMaxStreamsPerClient = 1024;
+inline constexpr int64_t kMaxStreams = 4096;
+// Frames of 4 KiB that calls may work on, on average: 1 TiB and 4 TiB a second.
+// Many times what one thread can do with small pages; large ones are cheap.
+inline constexpr int64_t kMaxFramesPerSecondPerClient = int64_t{1} << 28;
+inline constexpr int64_t kMaxFramesPerSecond = int64_t{1} << 30;
+// Who was idle may do the work of so many seconds at once.
+inline constexpr int64_t kWorkBurstSeconds = 16;
+// Answers to one client that wait for it to read, in bytes and in time.
+inline constexpr int64_t kMaxUnsentBytesPerClient = int64_t{32} << 20;
+inline constexpr int64_t kMaxUnreadSeconds = 10;
 inline constexpr int64_t kMaxKeptEvents = 8192;
 inline constexpr int64_t kMaxRequestIds = 1024;
 inline constexpr int64_t kDefaultPageSize = 50;

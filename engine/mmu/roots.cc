@@ -10,18 +10,18 @@
 namespace tdp {
 
 TdpMmu::TdpMmu(RcuDomain& rcu, BackingTable& backings, PageLevel root_level,
-               int64_t page_table_limit_bytes)
+               int64_t page_table_limit_bytes, PageTableBudget* budget)
     : rcu_(rcu),
       backings_(backings),
       root_level_(root_level),
-      pool_(rcu, page_table_limit_bytes),
+      pool_(rcu, page_table_limit_bytes, budget),
       limits_(rcu) {}
 
 absl::StatusOr<std::unique_ptr<TdpMmu>> TdpMmu::Create(
     RcuDomain& rcu, BackingTable& backings, PageLevel root_level,
-    int64_t page_table_limit_bytes) {
+    int64_t page_table_limit_bytes, PageTableBudget* budget) {
   auto mmu = std::unique_ptr<TdpMmu>(
-      new TdpMmu(rcu, backings, root_level, page_table_limit_bytes));
+      new TdpMmu(rcu, backings, root_level, page_table_limit_bytes, budget));
   absl::StatusOr<TdpRoot> root = mmu->NewRoot();
   if (!root.ok()) return root.status();
   MutexLock lock(mmu->roots_mutex_);

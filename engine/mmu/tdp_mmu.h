@@ -51,11 +51,12 @@ namespace tdp {
 
 class TdpMmu {
  public:
-  // `page_table_limit_bytes` bounds the tables; roots are exempt. `rcu` and
-  // `backings` outlive the object.
+  // `page_table_limit_bytes` bounds the tables, `budget` those of all VMs if it
+  // is not null; roots are exempt. `rcu`, `backings` and `budget` outlive the
+  // object.
   static absl::StatusOr<std::unique_ptr<TdpMmu>> Create(
       RcuDomain& rcu, BackingTable& backings, PageLevel root_level,
-      int64_t page_table_limit_bytes);
+      int64_t page_table_limit_bytes, PageTableBudget* budget = nullptr);
   // REQUIRES: no other thread uses the object and no leaf is left.
   ~TdpMmu();
   TdpMmu(const TdpMmu&) = delete;
@@ -279,7 +280,7 @@ class TdpMmu {
   enum class TableLimit { kEnforced, kIgnored };
 
   TdpMmu(RcuDomain& rcu, BackingTable& backings, PageLevel root_level,
-         int64_t page_table_limit_bytes);
+         int64_t page_table_limit_bytes, PageTableBudget* budget);
 
   // roots.cc
   absl::StatusOr<TdpRoot> NewRoot();

@@ -39,14 +39,50 @@ void* MapChunk(bool in_huge_pages) {
   return reinterpret_cast<void*>(chunk);
 }
 
+// Which tables of a chunk the host has given memory for: a bit each, in the
+// place of the header that the first page, itself full of headers, never needs.
+class TouchedBits {
+ public:
+  explicit TouchedBits(const PageTable* table)
+      : word_(WordOf(table)),
+        mask_(uint64_t{1} << (IndexOf(table) % kBitsPerWord)) {}
+
+  bool IsSet() const { return (word_ & mask_) != 0; }
+  void Set() { word_ |= mask_; }
+  void Clear() { word_ &= ~mask_; }
+
+ private:
+  static constexpr uint64_t kBitsPerWord = 64;
+  static_assert(kPagesPerChunk / 8 <= kHeaderBytes);
+
+  static uint64_t IndexOf(const PageTable* table) {
+    return reinterpret_cast<uint64_t>(table) % kChunkBytes / kPageSize;
+  }
+  static uint64_t& WordOf(const PageTable* table) {
+    const uint64_t address = reinterpret_cast<uint64_t>(table);
+    auto* words = reinterpret_cast<uint64_t*>(address - address % kChunkBytes);
+    return words[IndexOf(table) / kBitsPerWord];
+  }
+
+  uint64_t& word_;
+  const uint64_t mask_;
+};
+
 }  // namespace
 
-PageTablePool::PageTablePool(RcuDomain& rcu, int64_t limit_bytes)
-    : rcu_(rcu), limit_bytes_(limit_bytes) {}
+PageTablePool::PageTablePool(RcuDomain& rcu, int64_t limit_bytes,
+                             PageTableBudget* budget)
+    : rcu_(rcu), limit_bytes_(limit_bytes), budget_(budget) {
+  if (budget_ != nullptr) budget_->AddPool(this);
+}
 
 PageTablePool::~PageTablePool() {
   rcu_.Barrier();
   assert(used_count() == 0);
+  if (budget_ != nullptr) {
+    budget_->RemovePool(this);
+    GiveBackFree();
+  }
   for (void* chunk : chunks_) munmap(chunk, kChunkBytes);
 }
 
@@ -58,27 +94,57 @@ PageTableHeader& PageTablePool::HeaderOf(const PageTable* table) {
 }
 
 absl::Status PageTablePool::Allocate(PageTable** table) {
-  absl::Status error;
   for (int waits = 0;; ++waits) {
     // Retired tables count against the limit: it is reached only if it is once
     // they are back. Others may take what comes back, so one wait is not
     // always enough.
     const bool some_retired = retired_count() != 0;
-    if (TryAllocate(Limit::kEnforced, table, &error)) return absl::OkStatus();
-    if ((!some_retired && retired_count() == 0) || waits == kMaxWaits) {
-      return error;
-    }
+    const Outcome outcome = TryAllocate(Limit::kEnforced, table);
+    if (outcome == Outcome::kDone) return absl::OkStatus();
+    if (waits == kMaxWaits) return ErrorOf(outcome);
+    if (outcome == Outcome::kBudgetSpent && budget_->Reclaim()) continue;
+    if (!some_retired && retired_count() == 0) return ErrorOf(outcome);
     rcu_.Barrier();
   }
 }
 
 absl::Status PageTablePool::AllocateExempt(PageTable** table) {
-  absl::Status error;
-  return TryAllocate(Limit::kIgnored, table, &error) ? absl::OkStatus() : error;
+  const Outcome outcome = TryAllocate(Limit::kIgnored, table);
+  return outcome == Outcome::kDone ? absl::OkStatus() : ErrorOf(outcome);
 }
 
-bool PageTablePool::TryAllocate(Limit limit, PageTable** table,
-                                absl::Status* error) {
+absl::Status PageTablePool::ErrorOf(Outcome outcome) const {
+  switch (outcome) {
+    case Outcome::kLimitReached:
+      return MakeError(
+          ErrorReason::kPageTableLimit,
+          absl::StrCat("page tables hold ", limit_bytes_,
+                       " bytes, the limit of the VM; zap what is no longer "
+                       "needed with ZapAll, or create the VM with a larger "
+                       "page_table_limit_bytes"),
+          {{"limit", "page_table_limit_bytes"},
+           {"pageTableLimitBytes", absl::StrCat(limit_bytes_)}});
+    case Outcome::kBudgetSpent:
+      return MakeError(
+          ErrorReason::kPageTableLimit,
+          absl::StrCat("the page tables of all VMs hold ",
+                       budget_->limit_bytes(),
+                       " bytes, the limit max_page_table_bytes; zap what is "
+                       "no longer needed with ZapAll, delete a VM, or start "
+                       "the daemon with a larger --max_page_table_bytes"),
+          {{"limit", "max_page_table_bytes"},
+           {"pageTableLimitBytes", absl::StrCat(budget_->limit_bytes())}});
+    case Outcome::kDone:
+    case Outcome::kNoHostMemory:
+      break;
+  }
+  return MakeError(ErrorReason::kHostMemoryExhausted,
+                   "the host has no memory left for page tables; free "
+                   "memory or stop a VM");
+}
+
+PageTablePool::Outcome PageTablePool::TryAllocate(Limit limit,
+                                                  PageTable** table) {
   test_hooks::BeforeStep(TestStep::kAllocateTable, this);
   const TestAllocation asked = test_hooks::AskAllocation();
   const int64_t max_count =
@@ -93,14 +159,7 @@ bool PageTablePool::TryAllocate(Limit limit, PageTable** table,
                                             std::memory_order_relaxed)) {
   }
   if (used >= max_count && limit == Limit::kEnforced) {
-    *error = MakeError(
-        ErrorReason::kPageTableLimit,
-        absl::StrCat("page tables hold ", limit_bytes_,
-                     " bytes, the limit of the VM; zap what is no longer "
-                     "needed with ZapAll, or create the VM with a larger "
-                     "page_table_limit_bytes"),
-        {{"pageTableLimitBytes", absl::StrCat(limit_bytes_)}});
-    return false;
+    return Outcome::kLimitReached;
   }
   MutexLock lock(mutex_);
   if (free_tables_.empty() || asked == TestAllocation::kNoHostMemory) {
@@ -111,10 +170,7 @@ bool PageTablePool::TryAllocate(Limit limit, PageTable** table,
                       : MapChunk(in_huge_pages);
     if (chunk == nullptr) {
       used_count_.fetch_sub(1, std::memory_order_relaxed);
-      *error = MakeError(ErrorReason::kHostMemoryExhausted,
-                         "the host has no memory left for page tables; free "
-                         "memory or stop a VM");
-      return false;
+      return Outcome::kNoHostMemory;
     }
     chunks_.push_back(chunk);
     auto* pages = static_cast<PageTable*>(chunk);
@@ -123,14 +179,50 @@ bool PageTablePool::TryAllocate(Limit limit, PageTable** table,
       free_tables_.push_back(&pages[i]);
     }
   }
-  *table = free_tables_.back();
-  free_tables_.pop_back();
+  *table = PopFree(limit);
+  if (*table == nullptr) {
+    used_count_.fetch_sub(1, std::memory_order_relaxed);
+    return Outcome::kBudgetSpent;
+  }
   new (&HeaderOf(*table)) PageTableHeader{.rcu = {}, .pool = this};
   for (std::atomic<uint64_t>& entry : (*table)->entries) {
     // Relaxed: the table is private until it is linked with release.
     entry.store(Spte::NonPresent().raw(), std::memory_order_relaxed);
   }
-  return true;
+  return Outcome::kDone;
+}
+
+PageTable* PageTablePool::PopFree(Limit limit) {
+  PageTable* table = free_tables_.back();
+  if (budget_ != nullptr) {
+    TouchedBits touched(table);
+    if (touched.IsSet()) {
+      budget_->AddIdle(-1);
+    } else if (limit == Limit::kIgnored) {
+      budget_->TakeExempt();
+    } else if (!budget_->TryTake()) {
+      return nullptr;
+    }
+    touched.Set();
+  }
+  free_tables_.pop_back();
+  return table;
+}
+
+int64_t PageTablePool::GiveBackFree() {
+  MutexLock lock(mutex_);
+  int64_t count = 0;
+  for (PageTable* table : free_tables_) {
+    TouchedBits touched(table);
+    if (!touched.IsSet()) continue;
+    // Anonymous memory: the next use finds zeros, as the first did.
+    if (madvise(table, kPageSize, MADV_DONTNEED) != 0) continue;
+    touched.Clear();
+    ++count;
+  }
+  budget_->AddIdle(-count);
+  budget_->Give(count);
+  return count;
 }
 
 void PageTablePool::Free(PageTable* table) { Recycle(table); }
@@ -164,6 +256,7 @@ void PageTablePool::Recycle(PageTable* table) {
     } else {
       free_tables_.push_back(table);
     }
+    if (budget_ != nullptr) budget_->AddIdle(1);
   }
   used_count_.fetch_sub(1, std::memory_order_relaxed);
 }

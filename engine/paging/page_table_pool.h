@@ -2,7 +2,8 @@
 // tables taken in advance, so that nothing is allocated under a lock.
 //
 // The pool takes memory from the host in 2 MiB chunks: 8 pages of headers and
-// 504 tables. It gives none of it back before it is destroyed.
+// 504 tables. It gives a free table's back when the budget of all pools is
+// spent, else none before it is destroyed.
 //
 // Thread safety: a pool may be used by any thread. A cache belongs to one
 // operation.
@@ -18,6 +19,7 @@
 #include "absl/status/status.h"
 #include "engine/base/types.h"
 #include "engine/paging/page_table.h"
+#include "engine/paging/page_table_budget.h"
 #include "engine/sync/mutex.h"
 #include "engine/sync/rcu.h"
 
@@ -26,15 +28,18 @@ namespace tdp {
 class PageTablePool {
  public:
   // Tables may hold `limit_bytes` at most, those that wait for a grace period
-  // included. `rcu` outlives the pool.
-  PageTablePool(RcuDomain& rcu, int64_t limit_bytes);
+  // included. `rcu` and `budget`, which all pools share, outlive the pool;
+  // null: there is no such budget.
+  PageTablePool(RcuDomain& rcu, int64_t limit_bytes,
+                PageTableBudget* budget = nullptr);
   // REQUIRES: every table was freed or retired. Waits for a grace period.
   ~PageTablePool();
   PageTablePool(const PageTablePool&) = delete;
   PageTablePool& operator=(const PageTablePool&) = delete;
 
   // A table whose entries are all non-present. PAGE_TABLE_LIMIT if the limit is
-  // reached even after a grace period has passed; HOST_MEMORY_EXHAUSTED if the
+  // reached even after a grace period has passed, or the budget is spent even
+  // after every pool gave back what is free; HOST_MEMORY_EXHAUSTED if the
   // host gives none. May wait for a grace period: call it holding nothing.
   absl::Status Allocate(PageTable** table);
   // The same for what the limit does not cover: a root, because replacing it is
@@ -61,13 +66,22 @@ class PageTablePool {
   }
 
  private:
+  friend class PageTableBudget;
+
   static void Reclaim(RcuHead* head);
   enum class Limit { kEnforced, kIgnored };
-  bool TryAllocate(Limit limit, PageTable** table, absl::Status* error);
+  enum class Outcome { kDone, kLimitReached, kBudgetSpent, kNoHostMemory };
+  Outcome TryAllocate(Limit limit, PageTable** table);
+  absl::Status ErrorOf(Outcome outcome) const;
+  // Takes a free table that the budget has room for; null if it has none.
+  PageTable* PopFree(Limit limit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gives the memory of free tables back to the host. Returns of how many.
+  int64_t GiveBackFree() ABSL_LOCKS_EXCLUDED(mutex_);
   void Recycle(PageTable* table);
 
   RcuDomain& rcu_;
   const int64_t limit_bytes_;
+  PageTableBudget* const budget_;
   std::atomic<int64_t> used_count_{0};
   std::atomic<int64_t> retired_count_{0};
 

@@ -40,6 +40,7 @@ namespace tdp {
 // What a VM needs from its daemon.
 struct VmEnvironment {
   RcuDomain* rcu = nullptr;
+  PageTableBudget* page_table_budget = nullptr;  // null: there is none
   const Kvm* kvm = nullptr;  // null: software hypervisor only
   std::string image_dir;
   int64_t max_memslots = 0;

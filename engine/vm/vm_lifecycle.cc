@@ -128,7 +128,7 @@ absl::Status VmImpl::Init() {
   if (absl::Status s = timers_.Start("tdpd-timer"); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<TdpMmu>> mmu = TdpMmu::Create(
       *environment_.rcu, memslots_, static_cast<PageLevel>(config_.root_level),
-      config_.page_table_limit_bytes);
+      config_.page_table_limit_bytes, environment_.page_table_budget);
   if (!mmu.ok()) return mmu.status();
   mmu_ = *std::move(mmu);
 

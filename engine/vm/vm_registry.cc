@@ -1,6 +1,7 @@
 #include "engine/vm/vm_registry.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -14,6 +15,7 @@
 #include "engine/kvm/vcpu_kicker.h"
 #include "engine/memory/huge_pages.h"
 #include "engine/memory/userfaultfd_support.h"
+#include "engine/paging/page_table_budget.h"
 #include "engine/sync/mutex.h"
 #include "engine/vm/guarded_touch.h"
 #include "engine/vm/vm_impl.h"
@@ -52,10 +54,21 @@ int64_t RaiseDescriptorLimit() {
   return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, 1 << 20));
 }
 
+// Tables of 4K leaves for 32 times the host's memory.
+int64_t DefaultPageTableBudget() {
+  const int64_t pages = sysconf(_SC_PHYS_PAGES);
+  return std::max(pages * static_cast<int64_t>(kPageSize) / 16,
+                  limits::kMinPageTableBudgetBytes);
+}
+
 class VmRegistryImpl final : public VmRegistry {
  public:
   explicit VmRegistryImpl(const VmRegistryOptions& options)
-      : options_(options), rcu_(limits::kMaxRetiredBytes) {}
+      : options_(options),
+        rcu_(limits::kMaxRetiredBytes),
+        page_table_budget_(options.max_page_table_bytes > 0
+                               ? options.max_page_table_bytes
+                               : DefaultPageTableBudget()) {}
 
   ~VmRegistryImpl() override {
     for (auto& [id, vm] : vms_) {
@@ -92,6 +105,7 @@ class VmRegistryImpl final : public VmRegistry {
 
   const VmRegistryOptions options_;
   RcuDomain rcu_;
+  PageTableBudget page_table_budget_;
   std::unique_ptr<Kvm> kvm_;
   std::vector<HostCapability> capabilities_;
   std::map<std::string, int64_t> limits_;
@@ -120,6 +134,9 @@ absl::Status VmRegistryImpl::Init() {
                   : "membarrier(2) is refused, which makes every page-table "
                     "walk some twenty times slower; allow it in the seccomp "
                     "filter of the daemon"});
+  // liburcu makes its worker at its first use, and a thread inherits the
+  // priority of the one that makes it: not of one that runs bulk work.
+  rcu_.Barrier();
   if (absl::Status s = InstallKickSignal(); !s.ok()) return s;
   if (absl::Status s = InstallGuardedTouch(); !s.ok()) return s;
   DescribeLimits();
@@ -174,6 +191,7 @@ void VmRegistryImpl::DescribeLimits() {
       {"max_gfn", max_gfn},
       {"default_page_table_limit_bytes", limits::kDefaultPageTableLimitBytes},
       {"min_page_table_limit_bytes", limits::kMinPageTableLimitBytes},
+      {"max_page_table_bytes", page_table_budget_.limit_bytes()},
       {"max_code_bytes", limits::kMaxCodeBytes},
       {"max_console_bytes", limits::kMaxConsoleBytes},
       {"max_labels", limits::kMaxLabels},
@@ -199,6 +217,7 @@ void VmRegistryImpl::DescribeLimits() {
 
 VmEnvironment VmRegistryImpl::environment() {
   return {.rcu = &rcu_,
+          .page_table_budget = &page_table_budget_,
           .kvm = kvm_.get(),
           .image_dir = options_.image_dir,
           .max_memslots = limits_.at("max_memslots")};

@@ -30,6 +30,8 @@ struct VmRegistryOptions {
   HypervisorKind hypervisor = HypervisorKind::kUnspecified;
   std::string image_dir;  // empty: no file sources and no ELF guests
   int64_t max_vms = 0;    // 0: limits::kMaxVms
+  // What the page tables of all VMs may hold; 0: a sixteenth of the memory.
+  int64_t max_page_table_bytes = 0;
 };
 
 class VmRegistry {

@@ -1,6 +1,7 @@
 #include "server/base/executor.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <utility>
@@ -8,51 +9,82 @@
 #include "absl/strings/str_cat.h"
 
 namespace tdp::server {
+namespace {
+
+// On Linux a nice value is a thread's own. Lowering the priority is always
+// allowed.
+void LowerOwnPriority(int by) {
+  if (by == 0) return;
+  const auto self = static_cast<id_t>(gettid());
+  (void)setpriority(PRIO_PROCESS, self, getpriority(PRIO_PROCESS, self) + by);
+}
+
+}  // namespace
 
 Executor::Executor(const Options& options) : options_(options) {
   absl::MutexLock lock(&join_mutex_);
   for (int i = 0; i < options_.thread_count; ++i) {
     threads_.emplace_back([this, i] {
-      pthread_setname_np(pthread_self(), absl::StrCat("tdpd-exec-", i).c_str());
-      RunThread();
+      pthread_setname_np(pthread_self(), absl::StrCat("tdpd-ctl-", i).c_str());
+      RunThread(control_);
+    });
+    threads_.emplace_back([this, i] {
+      pthread_setname_np(pthread_self(), absl::StrCat("tdpd-bulk-", i).c_str());
+      LowerOwnPriority(options_.bulk_nice);
+      RunThread(bulk_);
     });
   }
 }
 
 Executor::~Executor() { Shutdown(); }
 
-bool Executor::TryPost(std::function<void()> task) {
-  absl::MutexLock lock(&mutex_);
-  if (shut_down_ || queue_.size() >= options_.max_queued) return false;
-  queue_.push_back(std::move(task));
+Executor::Admission Executor::Submit(Place place, FairQueue::Task task) {
+  LaneState& lane = StateOf(place.lane);
+  absl::MutexLock lock(&lane.mutex);
+  if (lane.shut_down) return Admission::kShutDown;
+  if (lane.queue.size() >= options_.max_queued) return Admission::kQueueFull;
+  if (lane.queue.size_of(place.peer) >= options_.max_queued_per_peer) {
+    return Admission::kPeerQueueFull;
+  }
+  lane.queue.Push(place.peer, std::move(task));
+  return Admission::kAccepted;
+}
+
+bool Executor::Continue(Place place, FairQueue::Task task) {
+  LaneState& lane = StateOf(place.lane);
+  absl::MutexLock lock(&lane.mutex);
+  if (lane.shut_down) return false;
+  lane.queue.Push(place.peer, std::move(task));
   return true;
 }
 
-bool Executor::Post(std::function<void()> task) {
-  absl::MutexLock lock(&mutex_);
-  if (shut_down_) return false;
-  queue_.push_back(std::move(task));
-  return true;
+size_t Executor::queued_count() const {
+  size_t count = 0;
+  for (const LaneState* lane : {&control_, &bulk_}) {
+    absl::MutexLock lock(&lane->mutex);
+    count += lane->queue.size();
+  }
+  return count;
 }
 
 void Executor::Shutdown() {
-  {
-    absl::MutexLock lock(&mutex_);
-    shut_down_ = true;
+  for (LaneState* lane : {&control_, &bulk_}) {
+    absl::MutexLock lock(&lane->mutex);
+    lane->shut_down = true;
   }
   absl::MutexLock lock(&join_mutex_);
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
 }
 
-void Executor::RunThread() {
+void Executor::RunThread(LaneState& lane) {
   while (true) {
-    std::function<void()> task;
+    FairQueue::Task task;
     {
-      absl::MutexLock lock(&mutex_, absl::Condition(this, &Executor::HasWork));
-      if (queue_.empty()) return;
-      task = std::move(queue_.front());
-      queue_.pop_front();
+      absl::MutexLock lock(&lane.mutex,
+                           absl::Condition(&lane, &LaneState::HasWork));
+      if (lane.queue.empty()) return;
+      task = lane.queue.Pop();
     }
     task();
   }

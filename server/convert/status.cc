@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "engine/base/errors.h"
@@ -33,8 +34,9 @@ std::optional<absl::Duration> RetryDelayOf(const ErrorDetail& detail) {
       return absl::Milliseconds(100);
     case ErrorReason::kLimitReached:
       for (const auto& [key, value] : detail.metadata) {
-        if (key == "limit" && value == "max_queued_calls") {
-          return absl::Milliseconds(100);
+        int64_t delay_ms = 0;
+        if (key == "retryDelayMs" && absl::SimpleAtoi(value, &delay_ms)) {
+          return absl::Milliseconds(delay_ms);
         }
       }
       return std::nullopt;

@@ -52,8 +52,12 @@ TEST(StatusTest, SaysWhenToComeBackWhereThatHelps) {
   v1::RetryInfo retry;
   ASSERT_TRUE(retry.ParseFromString(status.details(1).value()));
   EXPECT_EQ(retry.retry_delay().seconds(), 1);
-  EXPECT_EQ(
-      ToRpcStatus(LimitError("max_queued_calls", 1, "wait")).details_size(), 2);
+  const v1::RpcStatus limited = ToRpcStatus(LimitError(
+      "max_calls", 1, "wait", absl::Seconds(2) + absl::Nanoseconds(1)));
+  ASSERT_EQ(limited.details_size(), 2);
+  ASSERT_TRUE(retry.ParseFromString(limited.details(1).value()));
+  EXPECT_EQ(retry.retry_delay().seconds(), 2);
+  EXPECT_EQ(retry.retry_delay().nanos(), 1'000'000) << "rounded up";
   EXPECT_EQ(ToRpcStatus(LimitError("max_vms", 1, "delete one")).details_size(),
             1);
   EXPECT_EQ(ToRpcStatus(MakeError(ErrorReason::kEtagMismatch, "stale"))

@@ -89,6 +89,7 @@ void BidiStreamCallBase::RunStep(bool has_message) {
     absl::MutexLock lock(&mutex_);
     writing_ = true;
   }
+  BeginSend(message_bytes());
   SendMessage(written_.Start());
   ResetMessages();
   ReadNext();

@@ -40,6 +40,7 @@ class BidiStreamCallBase : public Call {
   virtual void ResetMessages() = 0;
   virtual void ReadMessage(void* tag) = 0;
   virtual void SendMessage(void* tag) = 0;
+  virtual int64_t message_bytes() const = 0;
 
  private:
   DefaultDeadline default_deadline() const final {
@@ -102,7 +103,7 @@ class BidiStreamCall final : public BidiStreamCallBase {
   RunOn run_on() const override {
     if (binding_.is_long && request_ != nullptr &&
         binding_.is_long(*request_)) {
-      return RunOn::kExecutor;
+      return RunOn::kBulk;
     }
     return method().run_on;
   }
@@ -124,6 +125,9 @@ class BidiStreamCall final : public BidiStreamCallBase {
   void ReadMessage(void* tag) override { stream_.Read(request_, tag); }
   // gRPC has serialized the message when this returns.
   void SendMessage(void* tag) override { stream_.Write(*response_, tag); }
+  int64_t message_bytes() const override {
+    return static_cast<int64_t>(response_->ByteSizeLong());
+  }
   void SendStatus(const grpc::Status& status, void* tag) override {
     stream_.Finish(status, tag);
   }

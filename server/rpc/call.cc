@@ -2,7 +2,9 @@
 
 #include "absl/time/clock.h"
 #include "engine/base/errors.h"
+#include "grpc/grpc.h"
 #include "grpc/support/time.h"
+#include "server/base/log.h"
 #include "server/convert/status.h"
 #include "server/rpc/call_gate.h"
 
@@ -75,7 +77,7 @@ void Call::OnRequested(bool ok) {
   }
   // gRPC itself ends a call whose caller set a deadline. A method that runs in
   // place is over before a timer could matter.
-  if (use_default && run_on() == RunOn::kExecutor) {
+  if (use_default && run_on() != RunOn::kPoller) {
     absl::MutexLock lock(&mutex_);
     SetAlarm(deadline);
   }
@@ -118,12 +120,53 @@ absl::Status Call::EnterGates() {
 }
 
 void Call::LeaveGates() {
+  const absl::StatusCode code = cut_off_.load(std::memory_order_relaxed)
+                                    ? CodeOf(ErrorReason::kStreamTooSlow)
+                                    : code_;
   while (gates_entered_ > 0) {
-    core_.gates()[--gates_entered_]->Leave(context_, code_);
+    core_.gates()[--gates_entered_]->Leave(context_, code);
   }
 }
 
+void Call::BeginSend(int64_t bytes) {
+  send_epoch_.store(core_.epoch(), std::memory_order_relaxed);
+  if (context_.usage() != nullptr) {
+    unsent_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    context_.usage()->AddUnsent(bytes);
+  }
+}
+
+void Call::EndSend() {
+  send_epoch_.store(0, std::memory_order_relaxed);
+  if (context_.usage() != nullptr) {
+    context_.usage()->AddUnsent(
+        -unsent_bytes_.exchange(0, std::memory_order_relaxed));
+  }
+}
+
+void Call::OnSent(bool ok) {
+  EndSend();
+  OnWritten(ok);
+}
+
+void Call::CutOffIfSentBy(int64_t epoch) {
+  const int64_t sent = send_epoch_.load(std::memory_order_relaxed);
+  if (sent == 0 || sent > epoch) return;
+  if (cut_off_.exchange(true, std::memory_order_relaxed)) return;
+  Log(Severity::kWarning, "a caller does not read; its call is cut off",
+      {{"method", method().name}});
+  context_.Cancel();
+  // Past what waits for the caller's flow-control window. It carries a code and
+  // a text, no details.
+  grpc_call_cancel_with_status(
+      server_context().c_call(), GRPC_STATUS_RESOURCE_EXHAUSTED,
+      "STREAM_TOO_SLOW: what the daemon sent was not read for too long (limit "
+      "max_unread_seconds); read faster, or ask for less",
+      nullptr);
+}
+
 void Call::OnFinished(bool) {
+  EndSend();
   LeaveGates();
   core_.Leave(this);
 }
@@ -139,6 +182,7 @@ void Call::Complete(const absl::Status& status) {
   for (CallGate* gate : core_.gates()) {
     gate->Completing(server_context(), context_, status);
   }
+  BeginSend(status.ok() ? response_bytes() : 0);
   SendStatus(ToGrpcStatus(status), finished_.Start());
 }
 
@@ -147,14 +191,30 @@ void Call::Dispatch(bool first, std::function<void()> step) {
     step();
     return;
   }
+  Executor& executor = core_.executor();
+  const Executor::Place place = {
+      .lane = run_on() == RunOn::kBulk ? Executor::Lane::kBulk
+                                       : Executor::Lane::kControl,
+      .peer = context_.peer() == nullptr ? 0 : context_.peer()->id};
   if (!first) {
-    if (!core_.executor().Post(std::move(step))) Complete(DrainingError());
+    if (!executor.Continue(place, std::move(step))) Complete(DrainingError());
     return;
   }
-  if (!core_.executor().TryPost(std::move(step))) {
-    Complete(LimitError("max_queued_calls",
-                        static_cast<int64_t>(core_.executor().max_queued()),
-                        "wait for answers before sending more calls"));
+  const auto full = [&](absl::string_view limit, size_t value) {
+    return LimitError(limit, static_cast<int64_t>(value),
+                      "wait for answers before sending more calls",
+                      absl::Milliseconds(100));
+  };
+  switch (executor.Submit(place, std::move(step))) {
+    case Executor::Admission::kAccepted:
+      return;
+    case Executor::Admission::kShutDown:
+      return Complete(DrainingError());
+    case Executor::Admission::kQueueFull:
+      return Complete(full("max_queued_calls", executor.max_queued()));
+    case Executor::Admission::kPeerQueueFull:
+      return Complete(
+          full("max_queued_calls_per_client", executor.max_queued_per_peer()));
   }
 }
 

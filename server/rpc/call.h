@@ -14,6 +14,7 @@
 #define SERVER_RPC_CALL_H_
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -78,6 +79,9 @@ class Call : public std::enable_shared_from_this<Call> {
   // The server can wait no longer: ends the call with an error of ours, as soon
   // as its handler lets it and no write is under way. Any thread.
   void CutOff();
+  // Cuts the call off if what was sent at `epoch` of the server's core, or
+  // before, is still under way: its caller does not read. Any thread.
+  void CutOffIfSentBy(int64_t epoch);
 
  protected:
   // What a deadline that the caller did not set is.
@@ -98,6 +102,8 @@ class Call : public std::enable_shared_from_this<Call> {
   virtual void NoteCutOff() {}
   // Hands the status, and the response if it is OK, to gRPC.
   virtual void SendStatus(const grpc::Status& status, void* tag) = 0;
+  // Bytes of the message that goes with a status that is OK.
+  virtual int64_t response_bytes() const { return 0; }
 
   // The events of a call's operations.
   virtual void OnRead(bool) {}
@@ -109,6 +115,8 @@ class Call : public std::enable_shared_from_this<Call> {
   // Runs `step` where run_on() says. `first` is refused when the executor is
   // full; the call then ends with LIMIT_REACHED.
   void Dispatch(bool first, std::function<void()> step);
+  // A message of `bytes` is about to be handed to gRPC. OnWritten() ends it.
+  void BeginSend(int64_t bytes);
 
   const MethodTraits& method() const { return method_.traits; }
   ServerCore& core() { return core_; }
@@ -123,12 +131,14 @@ class Call : public std::enable_shared_from_this<Call> {
   absl::Mutex mutex_;
   grpc::Alarm alarm_ ABSL_GUARDED_BY(mutex_);
   Completion read_{this, &Call::OnRead};
-  Completion written_{this, &Call::OnWritten};
+  Completion written_{this, &Call::OnSent};
 
  private:
   void OnRequested(bool ok);
   absl::Status EnterGates();
   void LeaveGates();
+  void OnSent(bool ok);
+  void EndSend();
   void OnDone(bool ok);
   void OnFinished(bool ok);
 
@@ -139,6 +149,11 @@ class Call : public std::enable_shared_from_this<Call> {
   bool completed_ ABSL_GUARDED_BY(mutex_) = false;
   // context_ is as the gates left it.
   std::atomic<bool> let_in_ = false;
+  // The core's epoch when what is being sent was handed to gRPC; 0 if nothing
+  // is. All three relaxed: whoever reads them late errs by one round.
+  std::atomic<int64_t> send_epoch_ = 0;
+  std::atomic<int64_t> unsent_bytes_ = 0;
+  std::atomic<bool> cut_off_ = false;
   size_t gates_entered_ = 0;  // constant once the call is let in or refused
   absl::StatusCode code_ = absl::StatusCode::kOk;  // constant once completed
   Completion requested_{this, &Call::OnRequested};

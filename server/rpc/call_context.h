@@ -20,6 +20,7 @@
 #include "absl/time/time.h"
 #include "server/rpc/method_traits.h"
 #include "server/rpc/peer.h"
+#include "server/rpc/peer_usage.h"
 
 namespace tdp::server {
 
@@ -54,11 +55,22 @@ class CallContext {
   void AddWork(int64_t frames) {
     work_.store(work_.load(std::memory_order_relaxed) + frames,
                 std::memory_order_relaxed);
+    if (usage_ != nullptr) usage_->AddWork(frames);
   }
   int64_t work() const { return work_.load(std::memory_order_relaxed); }
 
+  // What the peer's calls report to; null until a gate wants to hear of it.
+  const std::shared_ptr<PeerUsage>& usage() const { return usage_; }
+  // Whether an answer may be made now.
+  absl::Status CheckRoom() const {
+    return usage_ == nullptr ? absl::OkStatus() : usage_->CheckUnsent();
+  }
+
   void set_method(const MethodTraits* method) { method_ = method; }
   void set_peer(std::shared_ptr<const Peer> peer) { peer_ = std::move(peer); }
+  void set_usage(std::shared_ptr<PeerUsage> usage) {
+    usage_ = std::move(usage);
+  }
   void set_start_time(absl::Time time) { start_time_ = time; }
   void set_deadline(absl::Time deadline) { deadline_ = deadline; }
   void set_draining(const std::atomic<bool>* flag) { draining_ = flag; }
@@ -83,6 +95,7 @@ class CallContext {
 
   const MethodTraits* method_ = &kNoMethod;
   std::shared_ptr<const Peer> peer_;
+  std::shared_ptr<PeerUsage> usage_;
   absl::Time start_time_ = absl::InfinitePast();
   absl::Time deadline_ = absl::InfiniteFuture();
   const std::atomic<bool>* draining_ = nullptr;

@@ -84,6 +84,9 @@ class ClientStreamCall final : public ClientStreamCallBase {
   }
   void CloseSink() override { sink_.reset(); }
   void ReadMessage(void* tag) override { reader_.Read(&message_, tag); }
+  int64_t response_bytes() const override {
+    return static_cast<int64_t>(response_.ByteSizeLong());
+  }
   void SendStatus(const grpc::Status& status, void* tag) override {
     if (status.ok()) {
       reader_.Finish(response_, status, tag);

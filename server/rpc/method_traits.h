@@ -18,7 +18,8 @@ enum class Role {
 // Where a handler runs.
 enum class RunOn {
   kPoller,    // in place: it takes microseconds and never blocks
-  kExecutor,  // on the executor: it may block or take milliseconds
+  kExecutor,  // on the executor: it may block, or make threads
+  kBulk,      // on the executor's lower lane: it works on many frames
 };
 
 // Whether a method is served while the server drains.

@@ -98,6 +98,13 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
       Poll(*queues_[i], probes_[i]);
     });
   }
+  sweeper_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "tdpd-sweep");
+    const absl::Duration round = options_.max_unread_time / (kUnreadRounds - 1);
+    while (!stopping_.WaitForNotificationWithTimeout(round)) {
+      CutOffSlowReaders();
+    }
+  });
   return absl::OkStatus();
 }
 
@@ -119,6 +126,8 @@ bool RpcServer::WaitUntilIdle(absl::Time deadline) {
 void RpcServer::Shutdown() {
   if (server_ == nullptr) return;
   core_.BeginDrain();
+  stopping_.Notify();
+  sweeper_.join();
   // What gRPC cancels ends without a reason.
   core_.CutOffAll();
   core_.WaitUntilIdle(absl::Now() + kCutOffLimit);

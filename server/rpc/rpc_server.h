@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
@@ -56,6 +57,9 @@ class RpcServer {
     absl::Duration default_deadline = absl::Seconds(30);
     int64_t max_request_bytes = limits::kMaxRequestBytes;
     int64_t max_streams_per_connection = limits::kMaxStreamsPerConnection;
+    // A call is cut off when what it sent has not been read for so long, or up
+    // to a quarter more.
+    absl::Duration max_unread_time = absl::Seconds(limits::kMaxUnreadSeconds);
     // In the order in which a call passes them; they outlive the server.
     std::vector<CallGate*> gates;
   };
@@ -254,6 +258,8 @@ class RpcServer {
   // Returns whether no call is under way; waits until then or `deadline`.
   bool WaitUntilIdle(absl::Time deadline);
   size_t active_count() const { return core_.active_count(); }
+  // A round of what the server does every quarter of max_unread_time.
+  void CutOffSlowReaders() { core_.CutOffSlowReaders(kUnreadRounds); }
   std::vector<ActiveCall> active_calls() const { return core_.ActiveCalls(); }
   bool draining() const { return core_.draining().load(); }
   // Ends the calls that are under way with DRAINING, cancels those whose client
@@ -279,6 +285,9 @@ class RpcServer {
         }});
   }
 
+  // A round that has begun does not count as a whole one.
+  static constexpr int kUnreadRounds = 5;
+
   void Poll(grpc::ServerCompletionQueue& cq, PollerProbe& probe);
 
   const Options options_;
@@ -291,6 +300,8 @@ class RpcServer {
   std::deque<PollerProbe> probes_;  // one for each queue
   std::unique_ptr<grpc::Server> server_;
   std::vector<std::thread> pollers_;
+  absl::Notification stopping_;
+  std::thread sweeper_;
 };
 
 }  // namespace tdp::server

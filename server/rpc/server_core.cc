@@ -14,7 +14,7 @@ void ServerCore::Leave(Call* call) {
   active_.erase(call);
 }
 
-std::vector<std::shared_ptr<Call>> ServerCore::ActiveCalls() const {
+std::vector<std::shared_ptr<Call>> ServerCore::LivingCalls() const {
   std::vector<std::shared_ptr<Call>> calls;
   absl::MutexLock lock(&mutex_);
   calls.reserve(active_.size());
@@ -24,11 +24,19 @@ std::vector<std::shared_ptr<Call>> ServerCore::ActiveCalls() const {
 
 void ServerCore::BeginDrain() {
   draining_.store(true, std::memory_order_release);
-  for (const std::shared_ptr<Call>& call : ActiveCalls()) call->NoteDraining();
+  for (const std::shared_ptr<Call>& call : LivingCalls()) call->NoteDraining();
 }
 
 void ServerCore::CutOffAll() {
-  for (const std::shared_ptr<Call>& call : ActiveCalls()) call->CutOff();
+  for (const std::shared_ptr<Call>& call : LivingCalls()) call->CutOff();
+}
+
+void ServerCore::CutOffSlowReaders(int64_t max_rounds) {
+  // Relaxed: it orders nothing.
+  const int64_t now = epoch_.fetch_add(1, std::memory_order_relaxed) + 1;
+  for (const std::shared_ptr<Call>& call : LivingCalls()) {
+    call->CutOffIfSentBy(now - max_rounds);
+  }
 }
 
 bool ServerCore::WaitUntilIdle(absl::Time deadline) {

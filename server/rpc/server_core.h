@@ -51,6 +51,12 @@ class ServerCore {
   void Enter(Call* call) ABSL_LOCKS_EXCLUDED(mutex_);
   void Leave(Call* call) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Counts the rounds of CutOffSlowReaders(), from 1 on.
+  int64_t epoch() const { return epoch_.load(std::memory_order_relaxed); }
+  // One round: cuts off the calls whose callers have not read what was sent to
+  // them `max_rounds` rounds ago.
+  void CutOffSlowReaders(int64_t max_rounds) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Sets draining() and tells every call under way.
   void BeginDrain() ABSL_LOCKS_EXCLUDED(mutex_);
   // Calls CutOff() of every call under way.
@@ -63,13 +69,14 @@ class ServerCore {
 
  private:
   // All are alive: a call leaves before it is destroyed.
-  std::vector<std::shared_ptr<Call>> ActiveCalls() const
+  std::vector<std::shared_ptr<Call>> LivingCalls() const
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   Executor& executor_;
   const absl::Duration default_deadline_;
   const std::vector<CallGate*> gates_;
   std::atomic<bool> draining_ = false;  // set once
+  std::atomic<int64_t> epoch_ = 1;
   mutable absl::Mutex mutex_;
   absl::flat_hash_set<Call*> active_ ABSL_GUARDED_BY(mutex_);
 };

@@ -12,7 +12,8 @@ void ServerStreamCallBase::Begin() {
   auto self =
       std::static_pointer_cast<ServerStreamCallBase>(shared_from_this());
   Dispatch(/*first=*/true, [self] {
-    const absl::Status opened = self->OpenSource();
+    absl::Status opened = self->context().CheckRoom();
+    if (opened.ok()) opened = self->OpenSource();
     if (opened.ok()) {
       self->RunStep();
     } else {
@@ -66,6 +67,7 @@ void ServerStreamCallBase::RunStep() {
     if (!step.ok()) return End(step.status());
     switch (step->kind) {
       case StreamStep::Kind::kSend:
+        BeginSend(message_bytes());
         SendMessage(written_.Start());
         return;
       case StreamStep::Kind::kEnd:

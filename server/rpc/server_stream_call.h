@@ -33,6 +33,7 @@ class ServerStreamCallBase : public Call {
   virtual absl::StatusOr<StreamStep> NextStep() = 0;
   virtual void CloseSource() = 0;
   virtual void SendMessage(void* tag) = 0;
+  virtual int64_t message_bytes() const = 0;
 
  private:
   DefaultDeadline default_deadline() const final {
@@ -93,6 +94,9 @@ class ServerStreamCall final : public ServerStreamCallBase {
   }
   void CloseSource() override { source_.reset(); }
   void SendMessage(void* tag) override { writer_.Write(message_, tag); }
+  int64_t message_bytes() const override {
+    return static_cast<int64_t>(message_.ByteSizeLong());
+  }
   void SendStatus(const grpc::Status& status, void* tag) override {
     writer_.Finish(status, tag);
   }

@@ -5,9 +5,10 @@ namespace tdp::server {
 void UnaryCallBase::Begin() {
   auto self = std::static_pointer_cast<UnaryCallBase>(shared_from_this());
   Dispatch(/*first=*/true, [self] {
-    const absl::Status alive = self->context().CheckAlive();
-    if (!alive.ok()) {
-      self->Complete(alive);
+    absl::Status status = self->context().CheckAlive();
+    if (status.ok()) status = self->context().CheckRoom();
+    if (!status.ok()) {
+      self->Complete(status);
       return;
     }
     self->Invoke([self](absl::Status status) { self->Complete(status); });

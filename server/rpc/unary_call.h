@@ -69,12 +69,15 @@ class UnaryCall final : public UnaryCallBase {
   }
   RunOn run_on() const override {
     if (binding_.is_long && binding_.is_long(request_)) {
-      return RunOn::kExecutor;
+      return RunOn::kBulk;
     }
     return method().run_on;
   }
   void Invoke(Reply reply) override {
     binding_.handler(context(), request_, &response_, std::move(reply));
+  }
+  int64_t response_bytes() const override {
+    return static_cast<int64_t>(response_.ByteSizeLong());
   }
   void SendStatus(const grpc::Status& status, void* tag) override {
     if (status.ok()) {

@@ -1,6 +1,8 @@
 #include "server/services/dirty_log_service.h"
 
+#include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -68,6 +70,32 @@ int64_t CountSetBits(absl::string_view bits) {
   return count;
 }
 
+// A message may ask for a host call a bit, so it is cleared in pieces that have
+// no more than so many runs of bits: some milliseconds of work.
+constexpr int kMaxRunsPerPiece = 1024;
+
+// The end, in bytes, of the piece that begins at byte `begin`, a multiple of 8.
+size_t EndOfPiece(absl::string_view bits, size_t begin) {
+  int runs = 0;
+  uint64_t carry = 0;  // the bit before
+  size_t at = begin;
+  for (; at + sizeof(uint64_t) <= bits.size(); at += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, bits.data() + at, sizeof(word));
+    runs += std::popcount(word & ~(word << 1 | carry));
+    if (runs > kMaxRunsPerPiece) return at;
+    carry = word >> 63;
+  }
+  return bits.size();
+}
+
+FrameBitmap PieceOf(const FrameBitmap& bits, size_t begin, size_t end) {
+  const auto first = static_cast<int64_t>(begin) * 8;
+  const auto last = std::min(static_cast<int64_t>(end) * 8, bits.frame_count);
+  return {bits.first_gfn + begin * 8, last - first,
+          bits.bits.substr(begin, end - begin)};
+}
+
 class ReadSource final : public StreamSource<v1::ReadDirtyLogResponse> {
  public:
   ReadSource(ConsumerLog log, GfnRange range, bool sparse)
@@ -91,6 +119,7 @@ class ReadSource final : public StreamSource<v1::ReadDirtyLogResponse> {
       }
       rest_.start = end;
       const int64_t set_count = CountSetBits(chunk.bits);
+      context.AddWork(set_count);
       if (sparse_ && set_count == 0) continue;
       ToProto(std::move(chunk), message->mutable_dirty());
       message->set_dirty_frame_count(set_count);
@@ -123,9 +152,9 @@ class ClearSink final
  public:
   explicit ClearSink(const VmRegistry& registry) : registry_(registry) {}
 
-  absl::Status Take(CallContext&,
+  absl::Status Take(CallContext& context,
                     const v1::ClearDirtyLogRequest& message) override {
-    return WithCleared(TakeOne(message));
+    return WithCleared(TakeOne(context, message));
   }
 
   absl::Status End(CallContext&, v1::ClearDirtyLogResponse* response) override {
@@ -138,7 +167,8 @@ class ClearSink final
   }
 
  private:
-  absl::Status TakeOne(const v1::ClearDirtyLogRequest& message) {
+  absl::Status TakeOne(CallContext& context,
+                       const v1::ClearDirtyLogRequest& message) {
     if (log_.vm == nullptr) {
       TDP_ASSIGN_OR_RETURN(
           log_, FindLog(registry_, message.memslot(), message.consumer()));
@@ -152,11 +182,16 @@ class ClearSink final
     }
     TDP_ASSIGN_OR_RETURN(const FrameBitmap bits,
                          BitmapFrom("dirty", message.dirty()));
-    if (bits.frame_count == 0) return absl::OkStatus();
-    TDP_ASSIGN_OR_RETURN(
-        const int64_t cleared,
-        log_.vm->ClearDirtyLog(log_.memslot, log_.consumer, bits));
-    cleared_count_ += cleared;
+    for (size_t begin = 0; begin < bits.bits.size();) {
+      TDP_RETURN_IF_ERROR(context.CheckAlive());
+      const size_t end = EndOfPiece(bits.bits, begin);
+      TDP_ASSIGN_OR_RETURN(const int64_t cleared,
+                           log_.vm->ClearDirtyLog(log_.memslot, log_.consumer,
+                                                  PieceOf(bits, begin, end)));
+      context.AddWork(cleared);
+      cleared_count_ += cleared;
+      begin = end;
+    }
     return absl::OkStatus();
   }
 

@@ -30,13 +30,18 @@ absl::Status CheckSpan(absl::string_view size_field, uint64_t gpa,
                                  " ends below 2^64"));
 }
 
+// Frames that so many bytes are charged as.
+int64_t FramesOf(uint64_t bytes) {
+  return static_cast<int64_t>((bytes + kPageSize - 1) / kPageSize);
+}
+
 class ReadSource final : public StreamSource<v1::ReadGuestMemoryResponse> {
  public:
   ReadSource(std::shared_ptr<Vm> vm, Gpa gpa, uint64_t size)
       : vm_(std::move(vm)), gpa_(gpa), bytes_left_(size) {}
 
   absl::StatusOr<StreamStep> Next(
-      CallContext&, v1::ReadGuestMemoryResponse* message) override {
+      CallContext& context, v1::ReadGuestMemoryResponse* message) override {
     if (bytes_left_ == 0) return StreamStep::End();
     // Chunks end at multiples of the chunk size, so that later ones are
     // aligned however the first begins.
@@ -46,6 +51,7 @@ class ReadSource final : public StreamSource<v1::ReadGuestMemoryResponse> {
     if (data.size() != size) {
       return InternalError("the engine read less than it was asked for");
     }
+    context.AddWork(FramesOf(size));
     message->set_gpa(gpa_.value());
     message->set_data(std::move(data));
     gpa_ += size;
@@ -64,8 +70,9 @@ class WriteSink final : public StreamSink<v1::WriteGuestMemoryRequest,
  public:
   explicit WriteSink(const VmRegistry& registry) : registry_(registry) {}
 
-  absl::Status Take(CallContext&,
+  absl::Status Take(CallContext& context,
                     const v1::WriteGuestMemoryRequest& message) override {
+    context.AddWork(FramesOf(message.data().size()));
     return WithWritten(TakeOne(message));
   }
 
@@ -149,6 +156,7 @@ absl::Status GuestMemoryHandler::DiscardRange(
       RangeFrom("range", request.has_range(), request.range()));
   TDP_ASSIGN_OR_RETURN(const DiscardResult result,
                        vm->DiscardRange(range, BudgetOf(context)));
+  context.AddWork(FramesOf(static_cast<uint64_t>(result.freed_bytes)));
   response->set_next_gfn(result.next_gfn.value());
   response->set_freed_bytes(result.freed_bytes);
   return absl::OkStatus();

@@ -17,9 +17,11 @@ constexpr std::pair<const char*, int64_t> kServerLimits[] = {
     {"max_policy_lines", limits::kMaxPolicyLines},
     {"max_policy_patterns", limits::kMaxPolicyPatterns},
     {"max_queued_calls", limits::kMaxQueuedCalls},
+    {"max_queued_calls_per_client", limits::kMaxQueuedCallsPerClient},
     {"max_stats_interval_ms", limits::kMaxStatsIntervalMs},
     {"max_stream_operations", limits::kMaxStreamOperations},
     {"max_streams_per_connection", limits::kMaxStreamsPerConnection},
+    {"max_unread_seconds", limits::kMaxUnreadSeconds},
     {"min_stats_interval_ms", limits::kMinStatsIntervalMs},
 };
 
@@ -37,6 +39,7 @@ absl::Status InfoHandler::GetInfo(CallContext&, const v1::GetInfoRequest&,
   }
   auto& limits = *response->mutable_limits();
   for (const auto& [name, value] : kServerLimits) limits[name] = value;
+  for (const auto& [name, value] : limits_) limits[name] = value;
   for (const auto& [name, value] : registry_.limits()) limits[name] = value;
   return absl::OkStatus();
 }

@@ -5,6 +5,12 @@
 #ifndef SERVER_SERVICES_INFO_SERVICE_H_
 #define SERVER_SERVICES_INFO_SERVICE_H_
 
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "absl/status/status.h"
 #include "engine/vm/vm_registry.h"
 #include "server/rpc/call_context.h"
@@ -16,11 +22,17 @@ class InfoHandler {
  public:
   explicit InfoHandler(const VmRegistry& registry) : registry_(registry) {}
 
+  // Adds limits to those of the engine. Before the first call.
+  void AddLimits(const std::vector<std::pair<std::string, int64_t>>& limits) {
+    limits_.insert(limits.begin(), limits.end());
+  }
+
   absl::Status GetInfo(CallContext& context, const v1::GetInfoRequest& request,
                        v1::GetInfoResponse* response);
 
  private:
   const VmRegistry& registry_;
+  std::map<std::string, int64_t> limits_;
 };
 
 }  // namespace tdp::server

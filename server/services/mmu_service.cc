@@ -35,7 +35,7 @@ class WalkRangeSource final : public StreamSource<v1::WalkRangeResponse> {
                   const WalkRangeOptions& options)
       : vm_(std::move(vm)), range_(range), options_(options) {}
 
-  absl::StatusOr<StreamStep> Next(CallContext&,
+  absl::StatusOr<StreamStep> Next(CallContext& context,
                                   v1::WalkRangeResponse* message) override {
     if (options_.resume_gfn >= range_.end) return StreamStep::End();
     batch_.clear();
@@ -47,6 +47,7 @@ class WalkRangeSource final : public StreamSource<v1::WalkRangeResponse> {
                            {{"gfn", Hex(next.value())}});
     }
     options_.resume_gfn = next;
+    context.AddWork(static_cast<int64_t>(batch_.size()));
     message->mutable_sptes()->Reserve(static_cast<int>(batch_.size()));
     for (const SpteView& view : batch_) ToProto(view, message->add_sptes());
     message->set_next_gfn(next.value());
@@ -72,6 +73,7 @@ absl::Status MmuHandler::MapRange(CallContext& context,
   TDP_ASSIGN_OR_RETURN(
       const RangeProgress progress,
       vm->MapRange(range, max_level, request.write(), BudgetOf(context)));
+  context.AddWork(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_mapped_frame_count(progress.changed);
   return absl::OkStatus();
@@ -84,6 +86,7 @@ absl::Status MmuHandler::ZapRange(CallContext& context,
   TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
   TDP_ASSIGN_OR_RETURN(const RangeProgress progress,
                        vm->ZapRange(range, BudgetOf(context)));
+  context.AddWork(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_zapped_frame_count(progress.changed);
   return absl::OkStatus();
@@ -107,6 +110,7 @@ absl::Status MmuHandler::ProtectRange(CallContext& context,
       AccessFrom("access", request.has_access(), request.access()));
   TDP_ASSIGN_OR_RETURN(const RangeProgress progress,
                        vm->ProtectRange(range, access, BudgetOf(context)));
+  context.AddWork(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_changed_spte_count(progress.changed);
   return absl::OkStatus();
@@ -122,6 +126,7 @@ absl::Status MmuHandler::WriteProtectRange(
   TDP_ASSIGN_OR_RETURN(
       const RangeProgress progress,
       vm->WriteProtectRange(range, min_level, BudgetOf(context)));
+  context.AddWork(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_changed_spte_count(progress.changed);
   return absl::OkStatus();
@@ -140,6 +145,7 @@ absl::Status MmuHandler::SplitHugePages(
   TDP_ASSIGN_OR_RETURN(
       const RangeProgress progress,
       vm->SplitHugePages(range, target_level, BudgetOf(context)));
+  context.AddWork(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_split_count(progress.changed);
   return absl::OkStatus();
@@ -155,6 +161,7 @@ absl::Status MmuHandler::CollapseHugePages(
   TDP_ASSIGN_OR_RETURN(
       const RangeProgress progress,
       vm->CollapseHugePages(range, max_level, BudgetOf(context)));
+  context.AddWork(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_collapsed_count(progress.changed);
   return absl::OkStatus();
@@ -170,17 +177,19 @@ absl::Status MmuHandler::AgeRange(CallContext& context,
   options.bitmap = request.bitmap();
   TDP_ASSIGN_OR_RETURN(const AgeResult result,
                        vm->AgeRange(range, options, BudgetOf(context)));
+  context.AddWork(result.young_frame_count);
   ToProto(result, response);
   return absl::OkStatus();
 }
 
-absl::Status MmuHandler::ApplyBatch(CallContext&,
+absl::Status MmuHandler::ApplyBatch(CallContext& context,
                                     const v1::ApplyBatchRequest& request,
                                     v1::ApplyBatchResponse* response) {
   TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
   TDP_ASSIGN_OR_RETURN(const std::vector<BatchOperation> operations,
                        BatchFrom(request));
   TDP_ASSIGN_OR_RETURN(const BatchResult result, vm->ApplyBatch(operations));
+  context.AddWork(result.changed_spte_count);
   response->set_changed_spte_count(result.changed_spte_count);
   ToProto(result.hold_duration, response->mutable_hold_duration());
   return absl::OkStatus();
@@ -194,6 +203,7 @@ absl::Status MmuHandler::AuditRange(CallContext& context,
   TDP_ASSIGN_OR_RETURN(
       const AuditResult result,
       vm->AuditRange(range, request.max_divergences(), BudgetOf(context)));
+  context.AddWork(result.compared_frame_count);
   ToProto(result, response);
   return absl::OkStatus();
 }
@@ -208,7 +218,7 @@ absl::Status MmuHandler::WalkGfn(CallContext&,
   return absl::OkStatus();
 }
 
-absl::Status MmuHandler::WalkFrames(CallContext&,
+absl::Status MmuHandler::WalkFrames(CallContext& context,
                                     const v1::WalkFramesRequest& request,
                                     v1::WalkFramesResponse* response) {
   TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
@@ -219,6 +229,7 @@ absl::Status MmuHandler::WalkFrames(CallContext&,
   TDP_ASSIGN_OR_RETURN(WalkFramesResult result,
                        vm->WalkFrames(absl::MakeConstSpan(
                            request.gfns().data(), request.gfns().size())));
+  context.AddWork(request.gfns_size());
   response->mutable_raw_sptes()->Add(result.raw_sptes.begin(),
                                      result.raw_sptes.end());
   response->set_levels(std::move(result.levels));

@@ -24,6 +24,7 @@ constexpr Role kOperator = Role::kOperator;
 constexpr Role kAdmin = Role::kAdmin;
 constexpr RunOn kShort = RunOn::kPoller;
 constexpr RunOn kLong = RunOn::kExecutor;
+constexpr RunOn kBulk = RunOn::kBulk;
 
 }  // namespace
 
@@ -122,34 +123,34 @@ void Services::AddMemslot(RpcServer& server) {
 void Services::AddMmu(RpcServer& server) {
   using S = v1::MmuService::AsyncService;
   S& s = server.AddService<v1::MmuService>();
-  server.Unary(s, {"MmuService.MapRange", kOperator, kLong},
+  server.Unary(s, {"MmuService.MapRange", kOperator, kBulk},
                &S::RequestMapRange, &mmu_, &MmuHandler::MapRange);
-  server.Unary(s, {"MmuService.ZapRange", kOperator, kLong},
+  server.Unary(s, {"MmuService.ZapRange", kOperator, kBulk},
                &S::RequestZapRange, &mmu_, &MmuHandler::ZapRange);
-  server.Unary(s, {"MmuService.ZapAll", kOperator, kLong}, &S::RequestZapAll,
+  server.Unary(s, {"MmuService.ZapAll", kOperator, kBulk}, &S::RequestZapAll,
                &mmu_, &MmuHandler::ZapAll);
   server.Unary(s, {"MmuService.WalkGfn", kObserver, kShort}, &S::RequestWalkGfn,
                &mmu_, &MmuHandler::WalkGfn);
-  server.ServerStream(s, {"MmuService.WalkRange", kObserver, kLong},
+  server.ServerStream(s, {"MmuService.WalkRange", kObserver, kBulk},
                       &S::RequestWalkRange, &mmu_, &MmuHandler::WalkRange);
   server.Unary(s, {"MmuService.WalkFrames", kObserver, kShort},
                &S::RequestWalkFrames, &mmu_, &MmuHandler::WalkFrames,
                &MmuHandler::IsLongWalk);
-  server.Unary(s, {"MmuService.AuditRange", kObserver, kLong},
+  server.Unary(s, {"MmuService.AuditRange", kObserver, kBulk},
                &S::RequestAuditRange, &mmu_, &MmuHandler::AuditRange);
-  server.Unary(s, {"MmuService.ProtectRange", kOperator, kLong},
+  server.Unary(s, {"MmuService.ProtectRange", kOperator, kBulk},
                &S::RequestProtectRange, &mmu_, &MmuHandler::ProtectRange);
-  server.Unary(s, {"MmuService.WriteProtectRange", kOperator, kLong},
+  server.Unary(s, {"MmuService.WriteProtectRange", kOperator, kBulk},
                &S::RequestWriteProtectRange, &mmu_,
                &MmuHandler::WriteProtectRange);
-  server.Unary(s, {"MmuService.SplitHugePages", kOperator, kLong},
+  server.Unary(s, {"MmuService.SplitHugePages", kOperator, kBulk},
                &S::RequestSplitHugePages, &mmu_, &MmuHandler::SplitHugePages);
-  server.Unary(s, {"MmuService.CollapseHugePages", kOperator, kLong},
+  server.Unary(s, {"MmuService.CollapseHugePages", kOperator, kBulk},
                &S::RequestCollapseHugePages, &mmu_,
                &MmuHandler::CollapseHugePages);
-  server.Unary(s, {"MmuService.AgeRange", kOperator, kLong},
+  server.Unary(s, {"MmuService.AgeRange", kOperator, kBulk},
                &S::RequestAgeRange, &mmu_, &MmuHandler::AgeRange);
-  server.Unary(s, {"MmuService.ApplyBatch", kOperator, kLong},
+  server.Unary(s, {"MmuService.ApplyBatch", kOperator, kBulk},
                &S::RequestApplyBatch, &mmu_, &MmuHandler::ApplyBatch);
   server.BidiStream(s, {"MmuService.StreamOperations", kOperator, kShort},
                     &S::RequestStreamOperations, &mmu_,
@@ -159,13 +160,13 @@ void Services::AddMmu(RpcServer& server) {
 void Services::AddGuestMemory(RpcServer& server) {
   using S = v1::GuestMemoryService::AsyncService;
   S& s = server.AddService<v1::GuestMemoryService>();
-  server.ServerStream(s, {"GuestMemoryService.ReadGuestMemory", kAdmin, kLong},
+  server.ServerStream(s, {"GuestMemoryService.ReadGuestMemory", kAdmin, kBulk},
                       &S::RequestReadGuestMemory, &guest_memory_,
                       &GuestMemoryHandler::ReadGuestMemory);
-  server.ClientStream(s, {"GuestMemoryService.WriteGuestMemory", kAdmin, kLong},
+  server.ClientStream(s, {"GuestMemoryService.WriteGuestMemory", kAdmin, kBulk},
                       &S::RequestWriteGuestMemory, &guest_memory_,
                       &GuestMemoryHandler::WriteGuestMemory);
-  server.Unary(s, {"GuestMemoryService.DiscardRange", kAdmin, kLong},
+  server.Unary(s, {"GuestMemoryService.DiscardRange", kAdmin, kBulk},
                &S::RequestDiscardRange, &guest_memory_,
                &GuestMemoryHandler::DiscardRange);
 }
@@ -205,10 +206,10 @@ void Services::AddDirtyLog(RpcServer& server) {
   server.Unary(s, {"DirtyLogService.DeleteDirtyConsumer", kOperator, kLong},
                &S::RequestDeleteDirtyConsumer, &dirty_log_,
                &DirtyLogHandler::DeleteDirtyConsumer);
-  server.ServerStream(s, {"DirtyLogService.ReadDirtyLog", kObserver, kLong},
+  server.ServerStream(s, {"DirtyLogService.ReadDirtyLog", kObserver, kBulk},
                       &S::RequestReadDirtyLog, &dirty_log_,
                       &DirtyLogHandler::ReadDirtyLog);
-  server.ClientStream(s, {"DirtyLogService.ClearDirtyLog", kOperator, kLong},
+  server.ClientStream(s, {"DirtyLogService.ClearDirtyLog", kOperator, kBulk},
                       &S::RequestClearDirtyLog, &dirty_log_,
                       &DirtyLogHandler::ClearDirtyLog);
 }
@@ -217,7 +218,7 @@ void Services::AddWorkingSet(RpcServer& server) {
   using S = v1::WorkingSetService::AsyncService;
   S& s = server.AddService<v1::WorkingSetService>();
   server.DeferredUnary(
-      s, {"WorkingSetService.EstimateWorkingSet", kOperator, kLong},
+      s, {"WorkingSetService.EstimateWorkingSet", kOperator, kBulk},
       &S::RequestEstimateWorkingSet, &working_set_,
       &WorkingSetHandler::EstimateWorkingSet);
   server.ServerStream(s,

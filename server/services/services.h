@@ -5,6 +5,11 @@
 #ifndef SERVER_SERVICES_SERVICES_H_
 #define SERVER_SERVICES_SERVICES_H_
 
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "engine/vm/vm_registry.h"
 #include "server/base/executor.h"
 #include "server/convert/request_cache.h"
@@ -34,6 +39,12 @@ class Services {
   // Adds every service to `server`, which has not started and ends its calls
   // before this object is destroyed. Once.
   void AddTo(RpcServer& server);
+
+  // Has GetInfo report limits of the server's own. Before the server starts.
+  void ReportLimits(
+      const std::vector<std::pair<std::string, int64_t>>& limits) {
+    info_.AddLimits(limits);
+  }
 
  private:
   void AddInfo(RpcServer& server);

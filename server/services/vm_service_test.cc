@@ -288,6 +288,7 @@ TEST_F(VmServiceTest, RefusesMalformedMemslotRequests) {
 
 TEST_F(VmServiceTest, DescribesTheDaemonAndItsHost) {
   InfoHandler info(registry_);
+  info.AddLimits({{"max_calls", 5}});
   v1::GetInfoResponse response;
   ASSERT_TRUE(info.GetInfo(context_, v1::GetInfoRequest(), &response).ok());
   EXPECT_EQ(response.version(), kVersion);
@@ -296,7 +297,10 @@ TEST_F(VmServiceTest, DescribesTheDaemonAndItsHost) {
   EXPECT_EQ(response.capabilities(0).name(), "kvm");
   EXPECT_EQ(response.capabilities(0).hint(), "load kvm_intel");
   EXPECT_EQ(response.limits().at("max_vms"), 64);
-  EXPECT_EQ(response.limits().at("max_queued_calls"), 1024);
+  EXPECT_EQ(response.limits().at("max_queued_calls"), 4096);
+  EXPECT_EQ(response.limits().at("max_queued_calls_per_client"), 1024);
+  EXPECT_EQ(response.limits().at("max_unread_seconds"), 10);
+  EXPECT_EQ(response.limits().at("max_calls"), 5);
 }
 
 TEST_F(VmServiceTest, ReportsStatistics) {

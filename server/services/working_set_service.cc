@@ -106,7 +106,10 @@ void WorkingSetHandler::RunEstimate() {
   }
   AnswerAll(std::move(answered), answer);
   // Other work of the executor comes between.
-  if (!more || executor_.Post([this] { RunEstimate(); })) return;
+  if (!more || executor_.Continue({.lane = Executor::Lane::kBulk},
+                                  [this] { RunEstimate(); })) {
+    return;
+  }
   std::deque<Estimate> rest;
   {
     absl::MutexLock lock(&mutex_);
@@ -136,7 +139,12 @@ void WorkingSetHandler::AnswerAll(std::deque<Estimate> estimates,
     // Says why nobody wants it, where the engine knows only that.
     absl::Status status = estimate.context->CheckAlive();
     if (status.ok()) status = answer.status();
-    if (status.ok()) ToProto(*answer, estimate.response->mutable_working_set());
+    if (status.ok()) {
+      for (const WorkingSetBucket& bucket : answer->buckets) {
+        estimate.context->AddWork(bucket.frame_count);
+      }
+      ToProto(*answer, estimate.response->mutable_working_set());
+    }
     estimate.reply(status);
   }
 }

@@ -1,0 +1,150 @@
+// Callers that do not read what they asked for.
+
+#include <memory>
+#include <string>
+
+#include "grpcpp/support/async_unary_call.h"
+#include "server/rpc/call_gate.h"
+#include "server/rpc/rpc_server_fixture.h"
+
+namespace tdp::server {
+namespace {
+
+// No window of a connection takes so much; a message of this size is stuck
+// until the client reads.
+constexpr size_t kStuckBytes = size_t{3} << 20;
+// Rounds that a message may stay unread.
+constexpr int kRounds = 5;
+
+// All callers are one client.
+class UsageGate final : public CallGate {
+ public:
+  absl::Status Enter(grpc::ServerContext&, CallContext& context) override {
+    context.set_usage(usage_);
+    return absl::OkStatus();
+  }
+  void Leave(CallContext&, absl::StatusCode code) override { code_ = code; }
+
+  const std::shared_ptr<PeerUsage> usage_ =
+      std::make_shared<PeerUsage>(nullptr, kStuckBytes);
+  // Of the call that left last.
+  std::atomic<absl::StatusCode> code_ = absl::StatusCode::kOk;
+};
+
+class SlowReaderTest : public RpcServerTest {
+ protected:
+  void StartWithGate() {
+    handlers_.on_event =
+        [](CallContext&,
+           v1::WatchEventsResponse* message) -> absl::StatusOr<StreamStep> {
+      message->add_events()->mutable_vcpu_exited()->set_reason(
+          std::string(kStuckBytes, 'x'));
+      return StreamStep::Send();
+    };
+    RpcServer::Options options;
+    // The test makes the rounds.
+    options.max_unread_time = absl::Hours(1);
+    options.gates = {&gate_};
+    Start(options);
+  }
+  // Opens a stream and does not read it.
+  std::unique_ptr<grpc::ClientReader<v1::WatchEventsResponse>> OpenUnread(
+      grpc::ClientContext* context) {
+    auto stream = events_->WatchEvents(context, v1::WatchEventsRequest());
+    AwaitUnsent();
+    return stream;
+  }
+  void AwaitUnsent() {
+    while (gate_.usage_->unsent_bytes() == 0) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  }
+  void ExpectCutOff(const grpc::Status& status) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_NE(status.error_message().find("STREAM_TOO_SLOW"), std::string::npos)
+        << status.error_message();
+    EXPECT_TRUE(server_->WaitUntilIdle(absl::InfiniteFuture()));
+    EXPECT_EQ(gate_.code_, absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(gate_.usage_->unsent_bytes(), 0);
+    EXPECT_TRUE(CallShort().ok()) << "the connection lives";
+  }
+
+  UsageGate gate_;
+};
+
+TEST_P(SlowReaderTest, AStreamThatNobodyReadsIsCutOffAfterItsTimeNotBefore) {
+  StartWithGate();
+  grpc::ClientContext context;
+  auto stream = OpenUnread(&context);
+  for (int i = 0; i < kRounds - 1; ++i) server_->CutOffSlowReaders();
+  EXPECT_EQ(handlers_.alive, 1);
+  EXPECT_GT(gate_.usage_->unsent_bytes(), 0);
+  server_->CutOffSlowReaders();
+  ExpectCutOff(stream->Finish());
+}
+
+TEST_P(SlowReaderTest, AnAnswerThatNobodyReadsIsCutOffToo) {
+  StartWithGate();
+  v1::GetVmRequest request;
+  request.set_name(std::string(kStuckBytes, 'x'));
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  auto call = vms_->PrepareAsyncGetVm(&context, request, &queue);
+  call->StartCall();
+  AwaitUnsent();
+  for (int i = 0; i < kRounds; ++i) server_->CutOffSlowReaders();
+  EXPECT_TRUE(server_->WaitUntilIdle(absl::InfiniteFuture()));
+  v1::GetVmResponse response;
+  grpc::Status status;
+  call->Finish(&response, &status, &status);
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  ExpectCutOff(status);
+  queue.Shutdown();
+  while (queue.Next(&tag, &ok)) {
+  }
+}
+
+TEST_P(SlowReaderTest, WhoReadsIsNotCutOffHoweverManyRoundsThereAre) {
+  StartWithGate();
+  std::atomic<bool> reading = true;
+  handlers_.on_event =
+      [&](CallContext&,
+          v1::WatchEventsResponse*) -> absl::StatusOr<StreamStep> {
+    return reading ? StreamStep::Park(absl::Now() + absl::Milliseconds(1))
+                   : StreamStep::End();
+  };
+  grpc::ClientContext context;
+  auto stream = events_->WatchEvents(&context, v1::WatchEventsRequest());
+  for (int i = 0; i < 100; ++i) server_->CutOffSlowReaders();
+  reading = false;
+  EXPECT_TRUE(stream->Finish().ok()) << "a stream that is silent is not slow";
+}
+
+TEST_P(SlowReaderTest, WhoHoldsTooManyBytesUnreadGetsNoNewAnswers) {
+  StartWithGate();
+  grpc::ClientContext context;
+  auto stream = OpenUnread(&context);
+  const grpc::Status refused = CallShort();
+  EXPECT_EQ(ReasonOf(refused), "LIMIT_REACHED");
+  EXPECT_NE(refused.error_message().find("max_unsent_bytes_per_client"),
+            std::string::npos)
+      << refused.error_message();
+  context.TryCancel();
+  stream->Finish();
+  server_->WaitUntilIdle(absl::InfiniteFuture());
+  EXPECT_TRUE(CallShort().ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SlowReaderTest,
+                         testing::Values(Param{RunOn::kPoller, 1},
+                                         Param{RunOn::kBulk, 1}),
+                         [](const testing::TestParamInfo<Param>& info) {
+                           return info.param.streams_on == RunOn::kPoller
+                                      ? "InPlace"
+                                      : "OnExecutor";
+                         });
+
+}  // namespace
+}  // namespace tdp::server
