@@ -22,6 +22,7 @@
 #include "server/base/log.h"
 #include "server/base/version.h"
 #include "server/daemon.h"
+#include "server/guard/housekeeper.h"
 #include "server/guard/interpose.h"
 
 ABSL_FLAG(
@@ -153,6 +154,7 @@ int Main(int argc, char** argv) {
         absl::IsInvalidArgument(daemon.status()) ? kUsageError : kRuntimeError,
         daemon.status());
   }
+  const GuardHousekeeper housekeeper;
   fprintf(stderr, "%s\n", (*daemon)->ready_line().c_str());
 
   AwaitSignal(signals);

@@ -41,7 +41,14 @@ inline constexpr int64_t kReadChunkBytes = int64_t{1} << 18;
 inline constexpr int64_t kMaxRequestBytes = int64_t{4} << 20;
 // Calls that wait for a thread, and calls that one connection may have open.
 inline constexpr int64_t kMaxQueuedCalls = 1024;
-inline constexpr int64_t kMaxStreamsPerConnection = 1024;
+inline constexpr int64_t kMaxStreamsPerConnection = 256;
+// Headers of a call, decoded.
+inline constexpr int64_t kMaxMetadataBytes = 8192;
+// A connection that has not come to its first call's frames is closed.
+inline constexpr int64_t kHandshakeTimeoutMs = 10000;
+// A connection over which nothing came is asked, and closed without an answer.
+inline constexpr int64_t kKeepaliveTimeMs = 20000;
+inline constexpr int64_t kKeepaliveTimeoutMs = 10000;
 inline constexpr int64_t kMaxKeptEvents = 8192;
 inline constexpr int64_t kMaxRequestIds = 1024;
 inline constexpr int64_t kDefaultPageSize = 50;
