@@ -26,6 +26,7 @@
 #include "server/base/service_manager.h"
 #include "server/base/version.h"
 #include "server/daemon.h"
+#include "server/guard/housekeeper.h"
 #include "server/guard/interpose.h"
 
 ABSL_FLAG(
@@ -240,6 +241,7 @@ int Main(int argc, char** argv) {
         absl::IsInvalidArgument(daemon.status()) ? kUsageError : kRuntimeError,
         daemon.status());
   }
+  const GuardHousekeeper housekeeper;
   // Behind what was logged before.
   FlushLog();
   fprintf(stderr, "%s\n", (*daemon)->ready_line().c_str());

@@ -50,7 +50,7 @@ inline constexpr int64_t kMaxRequestBytes = int64_t{4} << 20;
 // Calls that wait for a thread, and calls that one connection may have open.
 inline constexpr int64_t kMaxQueuedCalls = 4096;
 inline constexpr int64_t kMaxQueuedCallsPerClient = 1024;
-inline constexpr int64_t kMaxStreamsPerConnection = 1024;
+inline constexpr int64_t kMaxStreamsPerConnection = 256;
 // Of the file that says who may call, and names in a client's certificate.
 inline constexpr int64_t kMaxPolicyBytes = int64_t{256} << 10;
 inline constexpr int64_t kMaxPolicyLines = 4096;
@@ -71,6 +71,13 @@ inline constexpr int64_t kWorkBurstSeconds = 16;
 // Answers to one client that wait for it to read, in bytes and in time.
 inline constexpr int64_t kMaxUnsentBytesPerClient = int64_t{32} << 20;
 inline constexpr int64_t kMaxUnreadSeconds = 10;
+// Headers of a call, decoded.
+inline constexpr int64_t kMaxMetadataBytes = 8192;
+// A connection that has not come to its first call's frames is closed.
+inline constexpr int64_t kHandshakeTimeoutMs = 10000;
+// A connection over which nothing came is asked, and closed without an answer.
+inline constexpr int64_t kKeepaliveTimeMs = 20000;
+inline constexpr int64_t kKeepaliveTimeoutMs = 10000;
 inline constexpr int64_t kMaxKeptEvents = 8192;
 inline constexpr int64_t kMaxRequestIds = 1024;
 inline constexpr int64_t kDefaultPageSize = 50;

@@ -160,6 +160,29 @@ class AttackTest : public testing::Test {
     EXPECT_EQ(rmdir(folder_.c_str()), 0);
   }
 
+  // A VM "a" with a mebibyte of memory.
+  void CreateGuest() {
+    const auto channel = grpc::CreateChannel(
+        "unix:" + socket_, grpc::InsecureChannelCredentials());
+    v1::CreateVmRequest vm;
+    vm.set_vm_id("a");
+    vm.mutable_vm()->set_vcpu_count(1);
+    v1::CreateVmResponse created_vm;
+    grpc::ClientContext vm_context;
+    ASSERT_TRUE(v1::VmService::NewStub(channel)
+                    ->CreateVm(&vm_context, vm, &created_vm)
+                    .ok());
+    v1::CreateMemslotRequest memslot;
+    memslot.set_parent("vms/a");
+    memslot.set_memslot_id("ram");
+    memslot.mutable_memslot()->set_frame_count(256);
+    v1::CreateMemslotResponse created_memslot;
+    grpc::ClientContext memslot_context;
+    ASSERT_TRUE(v1::MemslotService::NewStub(channel)
+                    ->CreateMemslot(&memslot_context, memslot, &created_memslot)
+                    .ok());
+  }
+
   int64_t Status(const std::string& name) const {
     std::ifstream file(absl::StrCat("/proc/", daemon_->pid(), "/status"));
     for (std::string line; std::getline(file, line);) {
@@ -285,11 +308,11 @@ TEST_F(AttackTest, AnAttackerThatComesBackMeetsClosedDoors) {
 }
 
 TEST_F(AttackTest, AFloodOfHeadersIsCutOff) {
-  const std::string block(16000, '\0');
+  const std::string filler(16000, 'f');
   ExpectCutOff(Attack([&] {
                  return FloodOnce(100000, [&](int64_t n) {
-                   return http2::Frame(1, 0x4 | 0x1,
-                                       static_cast<uint32_t>(2 * n + 1), block);
+                   return http2::CallHeaders(static_cast<uint32_t>(2 * n + 1),
+                                             http2::kGetInfo, 1, filler);
                  });
                }),
                "too_many_header_bytes");
@@ -303,6 +326,163 @@ TEST_F(AttackTest, AFloodOfContinuationsIsCutOff) {
                  });
                }),
                "too_many_continuations");
+}
+
+TEST_F(AttackTest, FloodsOfFramesThatCarryNothingAreCutOff) {
+  const std::pair<std::string, const char*> floods[] = {
+      {http2::Settings(), "too_many_settings"},
+      {http2::Frame(6, 0, 0, "12345678"), "too_many_pings"},
+      {http2::Frame(2, 0, 1, std::string(5, '\0')), "too_many_useless_frames"},
+      {http2::Frame(99, 0, 0, "unknown"), "too_many_useless_frames"},
+      {http2::WindowUpdate(0, 1), "too_many_window_updates"},
+  };
+  for (const auto& [frame, reason] : floods) {
+    const auto make = [&frame = frame](int64_t) { return frame; };
+    for (const auto reading : {Http2Attacker::Reading::kReads,
+                               Http2Attacker::Reading::kNeverReads}) {
+      ExpectCutOff(Attack([&] { return FloodOnce(1000000, make, reading); }),
+                   reason);
+    }
+  }
+}
+
+TEST_F(AttackTest, AThousandConnectionsAreBounded) {
+  const auto reports = Attack(
+      [&] {
+        Report report;
+        std::deque<Http2Attacker> attackers(500);
+        for (size_t i = 0; i < attackers.size(); ++i) {
+          if (!attackers[i].Connect(socket_)) continue;
+          // Every other one says nothing at all.
+          if (i % 2 == 0) {
+            attackers[i].Send(http2::Preface() + http2::Settings());
+          }
+        }
+        for (Http2Attacker& attacker : attackers) {
+          ++(attacker.AwaitClose(absl::Milliseconds(1)) ? report.cut
+                                                        : report.opened);
+        }
+        return report;
+      },
+      4);
+  for (const Report& report : reports) EXPECT_LE(report.opened, 256);
+  EXPECT_THAT(daemon_->Output(),
+              testing::HasSubstr("too_many_connections_of_peer"));
+}
+
+TEST_F(AttackTest, TenThousandOpenStreamsAreBounded) {
+  const auto reports = Attack(
+      [&] {
+        Report report;
+        std::deque<Http2Attacker> attackers(10);
+        for (Http2Attacker& attacker : attackers) {
+          if (!attacker.Connect(socket_) ||
+              !attacker.Send(http2::Preface() + http2::Settings())) {
+            continue;
+          }
+          report.sent += attacker.Flood(250, [](int64_t n) {
+            return http2::CallHeaders(static_cast<uint32_t>(2 * n + 1),
+                                      http2::kGetInfo);
+          });
+        }
+        for (Http2Attacker& attacker : attackers) {
+          ++(attacker.AwaitClose(absl::Milliseconds(300)) ? report.cut
+                                                          : report.opened);
+        }
+        return report;
+      },
+      4);
+  for (const Report& report : reports) EXPECT_GE(report.cut, 1);
+  EXPECT_THAT(daemon_->Output(), testing::HasSubstr("too_many_open_streams"));
+}
+
+TEST_F(AttackTest, GarbageIsCutOff) {
+  ExpectCutOff(Attack([&] {
+                 Report report;
+                 Http2Attacker attacker;
+                 report.opened = attacker.Connect(socket_) ? 1 : 0;
+                 report.sent = attacker.Flood(
+                     1000, [](int64_t n) { return std::string(100, 33 + n); });
+                 report.cut = attacker.AwaitClose(kSoon) ? 1 : 0;
+                 return report;
+               }),
+               "not_http2");
+}
+
+TEST_F(AttackTest, BytesOneByOneAreCutOff) {
+  ExpectCutOff(Attack([&] {
+                 Report report;
+                 Http2Attacker attacker;
+                 report.opened = attacker.Connect(socket_) ? 1 : 0;
+                 std::string bytes = http2::Preface() + http2::Settings();
+                 for (uint32_t id = 1; id < 2000; id += 2) {
+                   bytes += http2::CallHeaders(id, http2::kGetInfo) +
+                            http2::CallMessage(id, "");
+                 }
+                 for (const char byte : bytes) {
+                   if (!attacker.Send(std::string(1, byte))) break;
+                   ++report.sent;
+                   // The kernel would put them together.
+                   absl::SleepFor(absl::Microseconds(50));
+                 }
+                 report.cut = attacker.AwaitClose(kSoon) ? 1 : 0;
+                 return report;
+               }),
+               "too_many_tiny_reads");
+}
+
+TEST_F(AttackTest, ConnectionsThatStayHalfOpenAreClosed) {
+  const auto reports = Attack([&] {
+    Report report;
+    const absl::Time start = absl::Now();
+    std::deque<Http2Attacker> attackers(100);
+    for (size_t i = 0; i < attackers.size(); ++i) {
+      if (!attackers[i].Connect(socket_)) continue;
+      ++report.opened;
+      attackers[i].Send(http2::Preface().substr(0, i % 25));
+    }
+    for (Http2Attacker& attacker : attackers) {
+      report.cut += attacker.AwaitClose(absl::Seconds(30)) ? 1 : 0;
+    }
+    report.cut_after_ms = absl::ToDoubleMilliseconds(absl::Now() - start);
+    return report;
+  });
+  EXPECT_EQ(reports[0].opened, 100);
+  EXPECT_EQ(reports[0].cut, 100);
+}
+
+// Answers of 256 KiB that nobody takes.
+TEST_F(AttackTest, AClientThatReadsNothingIsCutOff) {
+  CreateGuest();
+  v1::ReadGuestMemoryRequest request;
+  request.set_vm("vms/a");
+  request.set_size_bytes(1 << 20);
+  const std::string message = request.SerializeAsString();
+  const auto reports = Attack([&] {
+    Report report;
+    Http2Attacker attacker;
+    if (!attacker.Connect(socket_)) return report;
+    report.opened = 1;
+    const absl::Time start = absl::Now();
+    // All the window that there is.
+    attacker.Send(http2::Preface() +
+                      http2::Settings(http2::Setting(4, 0x7fffffff)) +
+                      http2::WindowUpdate(0, 0x7fff0000),
+                  Http2Attacker::Reading::kNeverReads);
+    report.sent = attacker.Flood(
+        100,
+        [&](int64_t n) {
+          const auto id = static_cast<uint32_t>(2 * n + 1);
+          return http2::CallHeaders(
+                     id, "/tdp.v1.GuestMemoryService/ReadGuestMemory") +
+                 http2::CallMessage(id, message);
+        },
+        Http2Attacker::Reading::kNeverReads);
+    report.cut = attacker.AwaitHangUp(absl::Seconds(60)) ? 1 : 0;
+    report.cut_after_ms = absl::ToDoubleMilliseconds(absl::Now() - start);
+    return report;
+  });
+  ExpectCutOff(reports, "reads_nothing");
 }
 
 }  // namespace

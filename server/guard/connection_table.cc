@@ -12,7 +12,7 @@
 #include "server/guard/guard_limits.h"
 #include "server/guard/token_bucket.h"
 
-// gRPC's groups of a socket; too new for the C library.
+// Too new for the C library.
 #ifndef SO_PEERGROUPS
 #define SO_PEERGROUPS 59
 #endif
@@ -90,6 +90,8 @@ struct ConnectionTable::Connection {
   std::shared_ptr<const UnixCredentials> credentials;  // null on TCP
   ConnectionWatch watch;
   bool is_cut = false;  // by the thread that reads
+  // Since when nothing can be written; 0 if something can.
+  std::atomic<int64_t> stalled_at = 0;
 };
 
 ConnectionTable& ConnectionTable::Get() {
@@ -197,45 +199,74 @@ bool ConnectionTable::NoteReceived(int fd, const msghdr& message,
     reason = connection->watch.Received(bytes, piece, now);
   });
   if (reason == CutReason::kNone) return true;
-  Cut(fd, *connection, reason, now);
+  connection->is_cut = true;
+  shutdown(fd, SHUT_RDWR);
+  {
+    absl::MutexLock lock(&mutex_);
+    Punish(*connection->peer, now);
+  }
+  Count(reason, connection->credentials.get());
   return false;
 }
 
 void ConnectionTable::NoteSent(int fd, const msghdr& message, size_t count) {
   Connection* connection = Find(fd);
   if (connection == nullptr) return;
+  if (connection->stalled_at.load(std::memory_order_relaxed) != 0) {
+    connection->stalled_at.store(0, std::memory_order_relaxed);
+  }
   ForEachPiece(message, count, [&](const uint8_t* bytes, size_t piece) {
     connection->watch.Sent(bytes, piece);
   });
 }
 
-void ConnectionTable::Cut(int fd, Connection& connection, CutReason reason,
-                          int64_t now) {
-  connection.is_cut = true;
-  shutdown(fd, SHUT_RDWR);
-  {
-    absl::MutexLock lock(&mutex_);
-    Peer& peer = *connection.peer;
-    // Several connections cut at once are one offence.
-    if (now >= peer.penalty_end) {
-      const bool is_relapse =
-          peer.penalty_ms > 0 &&
-          now < peer.penalty_end + kLongestPenaltyMs * kMillisecond;
-      peer.penalty_ms = is_relapse
-                            ? std::min(2 * peer.penalty_ms, kLongestPenaltyMs)
-                            : kFirstPenaltyMs;
-      peer.penalty_end = now + peer.penalty_ms * kMillisecond;
-    }
+void ConnectionTable::NoteStalled(int fd) {
+  Connection* connection = Find(fd);
+  if (connection == nullptr ||
+      connection->stalled_at.load(std::memory_order_relaxed) != 0) {
+    return;
   }
-  Count(reason, connection.credentials.get());
+  connection->stalled_at.store(Now(), std::memory_order_relaxed);
+}
+
+void ConnectionTable::Sweep() {
+  const int64_t now = Now();
+  const int64_t limit = guard_limits::kMaxStalledWriteMs * kMillisecond;
+  absl::MutexLock lock(&mutex_);
+  int64_t left = connections_;
+  for (int fd = 0; fd < kMaxDescriptors && left > 0; ++fd) {
+    Connection* connection = Find(fd);
+    if (connection == nullptr) continue;
+    --left;
+    const int64_t since =
+        connection->stalled_at.load(std::memory_order_relaxed);
+    if (since == 0 || now - since < limit) continue;
+    // Once is enough.
+    connection->stalled_at.store(0, std::memory_order_relaxed);
+    shutdown(fd, SHUT_RDWR);
+    Punish(*connection->peer, now);
+    Count(CutReason::kReadsNothing, connection->credentials.get());
+  }
+}
+
+void ConnectionTable::Punish(Peer& peer, int64_t now) {
+  // Several connections cut at once are one offence.
+  if (now < peer.penalty_end) return;
+  const bool is_relapse =
+      peer.penalty_ms > 0 &&
+      now < peer.penalty_end + kLongestPenaltyMs * kMillisecond;
+  peer.penalty_ms = is_relapse
+                        ? std::min(2 * peer.penalty_ms, kLongestPenaltyMs)
+                        : kFirstPenaltyMs;
+  peer.penalty_end = now + peer.penalty_ms * kMillisecond;
 }
 
 void ConnectionTable::Forget(int fd) {
   if (Find(fd) == nullptr) return;
-  const std::unique_ptr<Connection> connection(
-      slots_[fd].exchange(nullptr, std::memory_order_acq_rel));
-  if (connection == nullptr) return;
+  std::unique_ptr<Connection> connection;  // ends without the lock
   absl::MutexLock lock(&mutex_);
+  connection.reset(slots_[fd].exchange(nullptr, std::memory_order_acq_rel));
+  if (connection == nullptr) return;
   --connections_;
   --connection->peer->connections;
   if (connection->credentials == nullptr) return;

@@ -52,6 +52,11 @@ class ConnectionTable {
   bool NoteReceived(int fd, const msghdr& message, size_t count);
   // What was written to it.
   void NoteSent(int fd, const msghdr& message, size_t count);
+  // Nothing could be written to it, because its peer reads nothing.
+  void NoteStalled(int fd);
+  // Cuts off the connections that have been stalled for too long. To be called
+  // every now and then.
+  void Sweep() ABSL_LOCKS_EXCLUDED(mutex_);
   // `fd` is about to be closed.
   void Forget(int fd) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -74,11 +79,11 @@ class ConnectionTable {
   std::shared_ptr<Peer> PeerOf(const PeerKey& key, int64_t now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ForgetOldPeers(int64_t now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Cut(int fd, Connection& connection, CutReason reason, int64_t now)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Punish(Peer& peer, int64_t now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Count(CutReason reason, const UnixCredentials* credentials);
 
-  // Each is set by Admit() and cleared by Forget(), which frees it.
+  // Each is set by Admit(), and cleared by Forget(), which frees it; that holds
+  // the mutex, for Sweep().
   std::array<std::atomic<Connection*>, kMaxDescriptors> slots_ = {};
   std::array<std::atomic<int64_t>, static_cast<size_t>(CutReason::kCount)>
       cuts_ = {};

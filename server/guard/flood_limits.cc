@@ -58,6 +58,8 @@ absl::string_view NameOf(CutReason reason) {
       return "too_many_window_updates";
     case CutReason::kTooManyTinyReads:
       return "too_many_tiny_reads";
+    case CutReason::kReadsNothing:
+      return "reads_nothing";
   }
   return "none";
 }

@@ -44,6 +44,7 @@ enum class CutReason {
   kTooManyUselessFrames,
   kTooManyWindowUpdates,
   kTooManyTinyReads,
+  kReadsNothing,
   kCount,
 };
 

@@ -32,8 +32,8 @@ inline constexpr int64_t kGuaranteedStreamsPerPeer = 64;
 inline constexpr int64_t kStreamBurst = 100000;
 inline constexpr int64_t kStreamsPerSecond = 100000;
 // Streams that the peer cancels.
-inline constexpr int64_t kResetBurst = 1000;
-inline constexpr int64_t kResetsPerSecond = 500;
+inline constexpr int64_t kResetBurst = 500;
+inline constexpr int64_t kResetsPerSecond = 250;
 // Bytes of headers, as sent; and of the headers of one call.
 inline constexpr int64_t kHeaderByteBurst = int64_t{16} << 20;
 inline constexpr int64_t kHeaderBytesPerSecond = int64_t{16} << 20;
@@ -58,12 +58,54 @@ inline constexpr int64_t kTinyReadsPerSecond = 100;
 // Of frames other than data, whose length gRPC bounds itself.
 inline constexpr int64_t kMaxControlFrameBytes = 16384;
 
+// A peer that takes nothing of what the daemon writes is cut off after this
+// time. gRPC's own keepalive waits for the write.
+inline constexpr int64_t kMaxStalledWriteMs = 20000;
+
 // A peer that broke a limit may connect again after this time, which doubles
 // each time until it is the longest one.
 inline constexpr int64_t kFirstPenaltyMs = 1000;
 inline constexpr int64_t kLongestPenaltyMs = 60000;
 // Peers that are remembered.
 inline constexpr int64_t kMaxPeers = 8192;
+
+struct NamedLimit {
+  const char* name;
+  int64_t value;
+};
+inline constexpr NamedLimit kAll[] = {
+    {"guard_max_connections", kMaxConnections},
+    {"guard_max_connections_per_user", kMaxConnectionsPerUser},
+    {"guard_max_connections_per_peer", kMaxConnectionsPerPeer},
+    {"guard_connect_burst", kConnectBurst},
+    {"guard_connects_per_second", kConnectsPerSecond},
+    {"guard_max_open_streams", kMaxOpenStreams},
+    {"guard_max_open_streams_per_peer", kMaxOpenStreamsPerPeer},
+    {"guard_guaranteed_streams_per_peer", kGuaranteedStreamsPerPeer},
+    {"guard_stream_burst", kStreamBurst},
+    {"guard_streams_per_second", kStreamsPerSecond},
+    {"guard_reset_burst", kResetBurst},
+    {"guard_resets_per_second", kResetsPerSecond},
+    {"guard_header_byte_burst", kHeaderByteBurst},
+    {"guard_header_bytes_per_second", kHeaderBytesPerSecond},
+    {"guard_max_header_block_bytes", kMaxHeaderBlockBytes},
+    {"guard_max_continuations_per_block", kMaxContinuationsPerBlock},
+    {"guard_settings_burst", kSettingsBurst},
+    {"guard_settings_per_second", kSettingsPerSecond},
+    {"guard_ping_burst", kPingBurst},
+    {"guard_pings_per_second", kPingsPerSecond},
+    {"guard_useless_frame_burst", kUselessFrameBurst},
+    {"guard_useless_frames_per_second", kUselessFramesPerSecond},
+    {"guard_window_update_burst", kWindowUpdateBurst},
+    {"guard_window_updates_per_second", kWindowUpdatesPerSecond},
+    {"guard_tiny_read_burst", kTinyReadBurst},
+    {"guard_tiny_reads_per_second", kTinyReadsPerSecond},
+    {"guard_max_control_frame_bytes", kMaxControlFrameBytes},
+    {"guard_max_stalled_write_ms", kMaxStalledWriteMs},
+    {"guard_first_penalty_ms", kFirstPenaltyMs},
+    {"guard_longest_penalty_ms", kLongestPenaltyMs},
+    {"guard_max_peers", kMaxPeers},
+};
 
 }  // namespace tdp::server::guard_limits
 

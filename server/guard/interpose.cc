@@ -117,6 +117,8 @@ __attribute__((visibility("default"))) ssize_t sendmsg(int fd,
   const ssize_t count = syscall(SYS_sendmsg, fd, message, flags);
   if (count > 0) {
     tdp::server::ConnectionTable::Get().NoteSent(fd, *message, count);
+  } else if (count < 0 && errno == EAGAIN) {
+    tdp::server::ConnectionTable::Get().NoteStalled(fd);
   }
   return count;
 }

@@ -18,6 +18,33 @@ constexpr absl::Duration kCutOffLimit = absl::Seconds(1);
 
 }  // namespace
 
+namespace {
+
+// What gRPC itself does about clients that do nothing, or nothing useful.
+void AddTransportLimits(grpc::ServerBuilder& builder) {
+  // A connection must come to its SETTINGS, with TLS and all.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             static_cast<int>(limits::kHandshakeTimeoutMs));
+  // A client that is gone without a word, or that does not answer, makes room;
+  // whether it has calls or not, and however long nothing else is sent.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
+                             static_cast<int>(limits::kKeepaliveTimeMs));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             static_cast<int>(limits::kKeepaliveTimeoutMs));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // A client may ask as often whether we are there; gRPC's own default of five
+  // minutes would send clients away that watch for events.
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+      static_cast<int>(limits::kKeepaliveTimeoutMs));
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 2);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE,
+                             static_cast<int>(limits::kMaxMetadataBytes));
+}
+
+}  // namespace
+
 RpcServer::RpcServer(const Options& options, Executor& executor)
     : options_(options),
       core_(executor, options.default_deadline, options.gates) {
@@ -53,6 +80,7 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
   builder.AddChannelArgument(
       GRPC_ARG_MAX_CONCURRENT_STREAMS,
       static_cast<int>(options_.max_streams_per_connection));
+  AddTransportLimits(builder);
   for (const auto& service : services_) builder.RegisterService(service.get());
   builder.RegisterAsyncGenericService(&unknown_methods_);
   for (int i = 0; i < options_.poller_count; ++i) {

@@ -5,6 +5,7 @@
 
 #include "engine/base/limits.h"
 #include "server/base/version.h"
+#include "server/guard/guard_limits.h"
 
 namespace tdp::server {
 namespace {
@@ -23,6 +24,10 @@ constexpr std::pair<const char*, int64_t> kServerLimits[] = {
     {"max_streams_per_connection", limits::kMaxStreamsPerConnection},
     {"max_unread_seconds", limits::kMaxUnreadSeconds},
     {"min_stats_interval_ms", limits::kMinStatsIntervalMs},
+    {"max_metadata_bytes", limits::kMaxMetadataBytes},
+    {"handshake_timeout_ms", limits::kHandshakeTimeoutMs},
+    {"keepalive_time_ms", limits::kKeepaliveTimeMs},
+    {"keepalive_timeout_ms", limits::kKeepaliveTimeoutMs},
 };
 
 }  // namespace
@@ -40,6 +45,7 @@ absl::Status InfoHandler::GetInfo(CallContext&, const v1::GetInfoRequest&,
   auto& limits = *response->mutable_limits();
   for (const auto& [name, value] : kServerLimits) limits[name] = value;
   for (const auto& [name, value] : limits_) limits[name] = value;
+  for (const auto& [name, value] : guard_limits::kAll) limits[name] = value;
   for (const auto& [name, value] : registry_.limits()) limits[name] = value;
   return absl::OkStatus();
 }

@@ -22,9 +22,23 @@ std::string BigEndian(uint32_t value, int bytes) {
   return text;
 }
 
-// A string of HPACK; not compressed. REQUIRES: shorter than 127 bytes.
+// A string of HPACK; not compressed.
 std::string Text(absl::string_view text) {
-  return absl::StrCat(BigEndian(static_cast<uint32_t>(text.size()), 1), text);
+  constexpr size_t kInOneByte = 127;
+  if (text.size() < kInOneByte) {
+    return absl::StrCat(BigEndian(static_cast<uint32_t>(text.size()), 1), text);
+  }
+  std::string length(1, static_cast<char>(kInOneByte));
+  size_t rest = text.size() - kInOneByte;
+  for (; rest >= 128; rest /= 128) {
+    length.push_back(static_cast<char>(rest % 128 | 128));
+  }
+  length.push_back(static_cast<char>(rest));
+  return absl::StrCat(length, text);
+}
+
+std::string LiteralHeader(absl::string_view value) {
+  return absl::StrCat(absl::string_view("\0", 1), Text("filler"), Text(value));
 }
 
 }  // namespace
@@ -47,13 +61,13 @@ std::string Setting(uint16_t id, uint32_t value) {
 }
 
 std::string CallHeaders(uint32_t stream_id, absl::string_view path,
-                        int extra_flags) {
+                        int extra_flags, absl::string_view filler) {
   constexpr int kEndHeaders = 0x4;
   // Indexed: POST, http; then literals that are not to be indexed.
-  const std::string block =
-      absl::StrCat("\x83\x86\x04", Text(path), "\x01", Text("localhost"),
-                   absl::string_view("\0", 1), Text("te"), Text("trailers"),
-                   "\x0f\x10", Text("application/grpc"));
+  const std::string block = absl::StrCat(
+      "\x83\x86\x04", Text(path), "\x01", Text("localhost"),
+      absl::string_view("\0", 1), Text("te"), Text("trailers"), "\x0f\x10",
+      Text("application/grpc"), filler.empty() ? "" : LiteralHeader(filler));
   return Frame(1, kEndHeaders | extra_flags, stream_id, block);
 }
 
@@ -134,6 +148,12 @@ bool Http2Attacker::AwaitClose(absl::Duration limit) {
     pollfd wait = {fd_, POLLIN, 0};
     poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1);
   }
+}
+
+bool Http2Attacker::AwaitHangUp(absl::Duration limit) {
+  pollfd wait = {fd_, POLLHUP | POLLRDHUP, 0};
+  return closed_ ||
+         poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(limit))) > 0;
 }
 
 void Http2Attacker::Drain() {

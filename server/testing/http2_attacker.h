@@ -23,9 +23,10 @@ std::string Frame(int type, int flags, uint32_t stream_id,
 std::string Settings(absl::string_view payload = {});
 // One entry of SETTINGS.
 std::string Setting(uint16_t id, uint32_t value);
-// The first frame of a call of `path`, "/tdp.v1.InfoService/GetInfo".
+// The first frame of a call of `path`, "/tdp.v1.InfoService/GetInfo", with
+// `filler` as the value of one more header.
 std::string CallHeaders(uint32_t stream_id, absl::string_view path,
-                        int extra_flags = 0);
+                        int extra_flags = 0, absl::string_view filler = {});
 // The only message of a call.
 std::string CallMessage(uint32_t stream_id, absl::string_view message);
 std::string Reset(uint32_t stream_id);
@@ -58,6 +59,8 @@ class Http2Attacker {
                 Reading reading = Reading::kReads);
   // The server closes the connection before `limit` has passed.
   bool AwaitClose(absl::Duration limit);
+  // The same without reading anything before that.
+  bool AwaitHangUp(absl::Duration limit);
   bool is_closed() const { return closed_; }
 
  private:

@@ -1,0 +1,59 @@
+#include "server/guard/housekeeper.h"
+
+#include <malloc.h>
+#include <pthread.h>
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "server/guard/connection_table.h"
+
+namespace tdp::server {
+namespace {
+
+constexpr absl::Duration kInterval = absl::Seconds(1);
+// Connections that end or are refused within an interval, from which on memory
+// is worth looking for.
+constexpr int64_t kManyConnections = 64;
+
+int64_t CutsIn(const GuardStats& stats) {
+  int64_t sum = 0;
+  for (const auto& [reason, count] : stats.cuts) sum += count;
+  return sum;
+}
+
+}  // namespace
+
+GuardHousekeeper::GuardHousekeeper() : thread_([this] { Run(); }) {}
+
+GuardHousekeeper::~GuardHousekeeper() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stop_ = true;
+  }
+  thread_.join();
+}
+
+void GuardHousekeeper::Run() {
+  pthread_setname_np(pthread_self(), "tdpd-guard");
+  ConnectionTable& table = ConnectionTable::Get();
+  int64_t cuts = CutsIn(table.stats());
+  int64_t connections = table.stats().open_connections;
+  bool attacked = false;
+  absl::MutexLock lock(&mutex_);
+  while (!mutex_.AwaitWithTimeout(absl::Condition(&stop_), kInterval)) {
+    table.Sweep();
+    const GuardStats stats = table.stats();
+    const int64_t cuts_now = CutsIn(stats);
+    const bool is_busy =
+        cuts_now != cuts ||
+        stats.open_connections + kManyConnections < connections;
+    // One more time when it is over: calls end after their connections.
+    if (is_busy || attacked) malloc_trim(0);
+    attacked = is_busy;
+    cuts = cuts_now;
+    connections = stats.open_connections;
+  }
+}
+
+}  // namespace tdp::server
