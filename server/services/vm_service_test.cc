@@ -297,6 +297,10 @@ TEST_F(VmServiceTest, DescribesTheDaemonAndItsHost) {
   EXPECT_EQ(response.capabilities(0).hint(), "load kvm_intel");
   EXPECT_EQ(response.limits().at("max_vms"), 64);
   EXPECT_EQ(response.limits().at("max_queued_calls"), 1024);
+  EXPECT_EQ(response.limits().at("max_certificate_names"), 64);
+  EXPECT_EQ(response.limits().at("max_policy_bytes"), 262144);
+  EXPECT_EQ(response.limits().at("max_policy_lines"), 4096);
+  EXPECT_EQ(response.limits().at("max_policy_patterns"), 256);
 }
 
 TEST_F(VmServiceTest, ReportsStatistics) {
