@@ -301,6 +301,10 @@ TEST_F(VmServiceTest, DescribesTheDaemonAndItsHost) {
   EXPECT_EQ(response.limits().at("max_queued_calls_per_client"), 1024);
   EXPECT_EQ(response.limits().at("max_unread_seconds"), 10);
   EXPECT_EQ(response.limits().at("max_calls"), 5);
+  EXPECT_EQ(response.limits().at("max_certificate_names"), 64);
+  EXPECT_EQ(response.limits().at("max_policy_bytes"), 262144);
+  EXPECT_EQ(response.limits().at("max_policy_lines"), 4096);
+  EXPECT_EQ(response.limits().at("max_policy_patterns"), 256);
 }
 
 TEST_F(VmServiceTest, ReportsStatistics) {
