@@ -3,10 +3,12 @@
 // Exit status: 0 after a signal and a drain, 1 for what the host refuses or
 // what takes too long to end, 2 for a command line that cannot be meant.
 
+#include <errno.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <initializer_list>
@@ -18,6 +20,7 @@
 #include "absl/debugging/symbolize.h"
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "engine/base/limits.h"
 #include "engine/vm/vm_registry.h"
@@ -102,6 +105,10 @@ constexpr absl::Duration kDrainLimit = absl::Seconds(10);
 constexpr absl::Duration kEndLimit = absl::Seconds(10);
 // For the log to say why the daemon ends at once.
 constexpr absl::Duration kLastWordsLimit = absl::Milliseconds(100);
+// Signals that come so soon after the first are the same wish: a terminal or
+// a service manager tells the whole process group, and a wrapper that runs the
+// daemon passes on what it was told itself. Who means it asks again.
+constexpr absl::Duration kSameSignal = absl::Milliseconds(200);
 
 int Fail(int exit_status, const absl::Status& status) {
   FlushLog();
@@ -141,8 +148,14 @@ void AwaitEnd(const sigset_t& signals, const Daemon& daemon) {
 void StartWatchdog() {
   std::thread([] {
     const sigset_t signals = SignalSet({SIGTERM, SIGINT});
-    timespec limit = absl::ToTimespec(kDrainLimit + kEndLimit);
-    const int number = sigtimedwait(&signals, nullptr, &limit);
+    const absl::Time start = absl::Now();
+    const absl::Time end = start + kDrainLimit + kEndLimit;
+    int number = 0;
+    do {
+      const timespec limit =
+          absl::ToTimespec(std::max(end - absl::Now(), absl::ZeroDuration()));
+      number = sigtimedwait(&signals, nullptr, &limit);
+    } while (number > 0 ? absl::Now() < start + kSameSignal : errno == EINTR);
     Log(Severity::kError, number > 0
                               ? "a second signal: ending at once"
                               : "the shutdown takes too long: ending at once");
