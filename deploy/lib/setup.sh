@@ -23,6 +23,7 @@ readonly BUILD_PACKAGES=(
 readonly TEST_PACKAGES=(
   clang-19
   clang-format-19
+  libclang-rt-19-dev
   python3
   python3-grpcio
   python3-protobuf
