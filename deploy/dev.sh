@@ -13,6 +13,8 @@ source "$REPO/deploy/lib/setup.sh"
 source "$REPO/deploy/lib/bazel.sh"
 # shellcheck source=deploy/lib/daemon.sh
 source "$REPO/deploy/lib/daemon.sh"
+# shellcheck source=deploy/lib/fuzz.sh
+source "$REPO/deploy/lib/fuzz.sh"
 # shellcheck source=deploy/lib/test.sh
 source "$REPO/deploy/lib/test.sh"
 # shellcheck source=deploy/lib/bench.sh
@@ -27,7 +29,10 @@ usage: deploy/dev.sh VERB
   setup          install what the other verbs need
   run            build, start the daemon with a demo VM, until Ctrl-C
   demo           build, play the demo as a script that checks every figure
-  test [--long]  all checks and tests; --long adds the tests that take minutes
+  test [--long]  all checks and tests; --long adds the tests that take minutes,
+                 and the fuzzers
+  fuzz [SECONDS [FUZZER]]
+                 run all fuzzers, or one, each for 300 or as many seconds
   bench          run the benchmarks: 20 minutes at most once they are built
   mutate [ID...] break lines that matter, one at a time, and see that the tests
                  notice; hours, unless mutants are named
@@ -49,6 +54,10 @@ main() {
       fi
       [[ $# -eq 0 ]] || usage_error "test takes only --long, not \"$1\""
       verb_test "$long"
+      ;;
+    fuzz)
+      [[ $# -le 2 ]] || usage_error "fuzz takes two arguments, not \"$3\" too"
+      verb_fuzz "$@"
       ;;
     mutate) verb_mutate "$@" ;;
     setup | run | demo | bench)

@@ -27,6 +27,7 @@ readonly BUILD_PACKAGES=(
 readonly TEST_PACKAGES=(
   clang-19
   clang-format-19
+  libclang-rt-19-dev
   openssl
   prometheus
   python3

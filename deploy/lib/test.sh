@@ -33,6 +33,7 @@ verb_test() {
   test_targets hooks hooks //engine/... --config=hooks \
     "--test_env=TDPD_MORE_SEEDS=$seeds"
   check analyze analyze
+  [[ "$long" == yes ]] && test_fuzzers
   stop_bazel
 
   /usr/bin/python3 "$REPO/deploy/checks/count_tests.py" "$RESULTS"
@@ -52,7 +53,7 @@ check_protos() {
 
 check_format() {
   local files
-  mapfile -t files < <(find "$REPO"/{client,engine,server} \
+  mapfile -t files < <(find "$REPO"/{client,deploy,engine,server} \
     -name '*.h' -o -name '*.cc')
   clang-format-19 --dry-run --Werror "${files[@]}"
 }

@@ -111,8 +111,9 @@ constexpr Gfn AlignDown(Gfn gfn, PageLevel level) {
 }
 // The part of `range` in the entry of `level` that covers its first frame.
 constexpr GfnRange FirstEntryOf(GfnRange range, PageLevel level) {
-  return {range.start, std::min(range.end, AlignDown(range.start, level) +
-                                               FramesPerEntry(level))};
+  // The end of the very last entry is no frame number.
+  const Gfn last = AlignDown(range.start, level) + (FramesPerEntry(level) - 1);
+  return {range.start, range.end > last ? last + 1 : range.end};
 }
 constexpr bool IsAligned(uint64_t frame, PageLevel level) {
   return (frame & (FramesPerEntry(level) - 1)) == 0;
