@@ -1,5 +1,5 @@
 // DaemonProcess: a daemon as its users see it: a process with arguments, a log,
-// a socket and an exit status.
+// a socket and an exit status. It does not outlive the thread that started it.
 //
 // Thread safety: none; one thread.
 
@@ -30,6 +30,7 @@ class DaemonProcess {
   // Waits for its end and returns the exit status, or 128 plus the signal.
   int AwaitExit();
   void Signal(int number);
+  pid_t pid() const { return pid_; }
   // What it has written so far.
   std::string Output() const;
 
