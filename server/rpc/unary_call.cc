@@ -3,15 +3,27 @@
 namespace tdp::server {
 
 void UnaryCallBase::Begin() {
+  // Most calls are answered in place: they allocate nothing on their way.
+  if (run_on() == RunOn::kPoller) {
+    Run();
+    return;
+  }
   auto self = std::static_pointer_cast<UnaryCallBase>(shared_from_this());
-  Dispatch(/*first=*/true, [self] {
-    const absl::Status alive = self->context().CheckAlive();
-    if (!alive.ok()) {
-      self->Complete(alive);
-      return;
-    }
-    self->Invoke([self](absl::Status status) { self->Complete(status); });
-  });
+  Dispatch(/*first=*/true, [self] { self->Run(); });
+}
+
+void UnaryCallBase::Run() {
+  const absl::Status alive = context().CheckAlive();
+  if (!alive.ok()) {
+    Complete(alive);
+    return;
+  }
+  Invoke();
+}
+
+Reply UnaryCallBase::MakeReply() {
+  auto self = std::static_pointer_cast<UnaryCallBase>(shared_from_this());
+  return [self](absl::Status status) { self->Complete(status); };
 }
 
 void UnaryCallBase::NoteCancelled() {
