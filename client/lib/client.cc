@@ -1,60 +1,18 @@
 #include "client/lib/client.h"
 
-#include <grpcpp/grpcpp.h>
-
-#include <fstream>
-#include <iterator>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "client/lib/channel.h"
 #include "client/lib/connection.h"
 
 namespace tdp::client {
-namespace {
-
-constexpr int kMaxResponseBytes = 16 << 20;
-
-absl::StatusOr<std::string> ReadPem(const std::string& path) {
-  if (path.empty()) return std::string();
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file || text.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot read ", path));
-  }
-  return text;
-}
-
-absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> CredentialsFor(
-    const Target& target) {
-  if (target.insecure || IsUnixTarget(target)) {
-    return grpc::InsecureChannelCredentials();
-  }
-  const auto ca = ReadPem(target.tls_ca);
-  if (!ca.ok()) return ca.status();
-  const auto cert = ReadPem(target.tls_cert);
-  if (!cert.ok()) return cert.status();
-  const auto key = ReadPem(target.tls_key);
-  if (!key.ok()) return key.status();
-  return grpc::SslCredentials({*ca, *key, *cert});
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(
     const Target& target, std::optional<absl::Duration> timeout) {
-  const absl::Status checked = CheckTarget(target);
-  if (!checked.ok()) return checked;
-  const auto credentials = CredentialsFor(target);
-  if (!credentials.ok()) return credentials.status();
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMaxResponseBytes);
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  if (!target.tls_name.empty()) {
-    arguments.SetSslTargetNameOverride(target.tls_name);
-  }
-  return std::unique_ptr<Client>(new Client(std::make_unique<Connection>(
-      target.address, timeout,
-      grpc::CreateCustomChannel(target.address, *credentials, arguments))));
+  const auto channel = MakeChannel(target);
+  if (!channel.ok()) return channel.status();
+  return std::unique_ptr<Client>(new Client(
+      std::make_unique<Connection>(target.address, timeout, *channel)));
 }
 
 Client::Client(std::unique_ptr<Connection> connection)

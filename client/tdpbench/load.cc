@@ -1,101 +1,158 @@
 #include "client/tdpbench/load.h"
 
-#include <algorithm>
-#include <thread>
+#include <grpcpp/grpcpp.h>
+#include <sys/resource.h>
+
+#include <memory>
+#include <random>
+#include <utility>
 #include <vector>
 
-#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "client/lib/channel.h"
+#include "client/tdpbench/daemon_cpu.h"
+#include "client/tdpbench/schedule.h"
 
 namespace tdp::client {
 namespace {
 
-struct WorkerResult {
-  std::vector<absl::Duration> latencies;
-  int64_t error_count = 0;
-  absl::Status first_error;
+// The queue wakes up that much too late at worst. The rest is polled away, or
+// calls would start late.
+constexpr absl::Duration kQueueGrain = absl::Milliseconds(2);
+
+absl::Duration OwnCpu() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return absl::DurationFromTimeval(usage.ru_utime) +
+         absl::DurationFromTimeval(usage.ru_stime);
+}
+
+class Load {
+ public:
+  Load(const LoadOptions& options, std::vector<RemoteCaller> callers)
+      : options_(options),
+        callers_(std::move(callers)),
+        random_(options.seed),
+        daemon_cpu_(options.target),
+        slots_(static_cast<size_t>(options.in_flight)) {
+    for (Slot& slot : slots_) free_.push_back(&slot);
+  }
+
+  LoadReport Run() {
+    const absl::Time start = absl::Now();
+    const absl::Time begin = start + options_.warm_up;
+    // Two schedules: what was late in the warm-up is not caught up with after.
+    Schedule warm_up(start, begin, options_.rate);
+    RunSchedule(warm_up, begin, /*measured=*/false);
+
+    const absl::Time measured_from = absl::Now();
+    const absl::Time end = measured_from + options_.duration;
+    const absl::Duration client_cpu = OwnCpu();
+    const std::optional<absl::Duration> daemon_cpu = daemon_cpu_.Now();
+    Schedule schedule(measured_from, end, options_.rate);
+    RunSchedule(schedule, end, /*measured=*/true);
+    report_.missed_count = schedule.MissedCount();
+    while (free_.size() < slots_.size()) {
+      TakeEvent(absl::InfiniteFuture());
+    }
+    report_.elapsed = absl::Now() - measured_from;
+    report_.client_cpu = OwnCpu() - client_cpu;
+    const std::optional<absl::Duration> daemon_cpu_now = daemon_cpu_.Now();
+    if (daemon_cpu.has_value() && daemon_cpu_now.has_value()) {
+      report_.daemon_cpu = *daemon_cpu_now - *daemon_cpu;
+    }
+    queue_.Shutdown();
+    void* tag = nullptr;
+    bool ok = false;
+    while (queue_.Next(&tag, &ok)) {
+    }
+    return std::move(report_);
+  }
+
+ private:
+  struct Slot {
+    std::unique_ptr<RemoteCall> call;
+    Operation operation = Operation::kWalkGfn;
+    absl::Time intended;
+    absl::Time actual;
+    bool measured = false;
+  };
+
+  void RunSchedule(Schedule& schedule, absl::Time end, bool measured) {
+    while (true) {
+      const absl::Time now = absl::Now();
+      if (now >= end) return;
+      while (!free_.empty()) {
+        const auto due = schedule.TakeDue(now);
+        if (!due.has_value()) break;
+        Start(*due, measured);
+      }
+      TakeEvent(free_.empty() ? end : schedule.NextTime(now));
+    }
+  }
+
+  void Start(absl::Time intended, bool measured) {
+    Slot& slot = *free_.back();
+    free_.pop_back();
+    RemoteCaller& caller = callers_[next_caller_++ % callers_.size()];
+    slot.operation = options_.mix.Pick(random_());
+    slot.intended = intended;
+    slot.measured = measured;
+    slot.actual = absl::Now();
+    slot.call = caller.Start(slot.operation, random_(), queue_, &slot);
+  }
+
+  void TakeEvent(absl::Time limit) {
+    void* tag = nullptr;
+    bool ok = false;
+    if (limit == absl::InfiniteFuture()) {
+      queue_.Next(&tag, &ok);
+    } else if (queue_.AsyncNext(&tag, &ok,
+                                absl::ToChronoTime(limit - kQueueGrain)) !=
+               grpc::CompletionQueue::GOT_EVENT) {
+      return;
+    }
+    Slot& slot = *static_cast<Slot*>(tag);
+    if (!slot.call->Advance(ok)) return;
+    if (slot.measured) Note(slot);
+    slot.call.reset();
+    free_.push_back(&slot);
+  }
+
+  void Note(const Slot& slot) {
+    const absl::Time now = absl::Now();
+    const absl::Status status = slot.call->status();
+    if (!status.ok()) {
+      ++report_.errors[status.code()];
+      if (report_.first_error.ok()) report_.first_error = status;
+      return;
+    }
+    OperationReport& report = report_.operations[slot.operation];
+    report.from_intended.Add(now - slot.intended);
+    report.from_actual.Add(now - slot.actual);
+  }
+
+  const LoadOptions& options_;
+  std::vector<RemoteCaller> callers_;
+  size_t next_caller_ = 0;
+  std::mt19937_64 random_;
+  const DaemonCpu daemon_cpu_;
+  grpc::CompletionQueue queue_;
+  std::vector<Slot> slots_;
+  std::vector<Slot*> free_;
+  LoadReport report_;
 };
-
-// The smallest latency that `share` of the calls do not exceed.
-absl::Duration Percentile(const std::vector<absl::Duration>& sorted,
-                          double share) {
-  if (sorted.empty()) return absl::ZeroDuration();
-  const auto rank =
-      static_cast<size_t>(share * static_cast<double>(sorted.size()));
-  return sorted[std::min(rank, sorted.size() - 1)];
-}
-
-double Microseconds(absl::Duration duration) {
-  return absl::ToDoubleMicroseconds(duration);
-}
 
 }  // namespace
 
-LoadReport RunLoad(const LoadOptions& options,
-                   absl::FunctionRef<absl::Status(int, int64_t)> call) {
-  const absl::Time begin = absl::Now() + options.warm_up;
-  const absl::Time end = begin + options.duration;
-  std::vector<WorkerResult> results(
-      static_cast<size_t>(std::max(options.worker_count, 1)));
-  std::vector<std::thread> workers;
-  for (size_t w = 0; w < results.size(); ++w) {
-    workers.emplace_back([&, w] {
-      WorkerResult& result = results[w];
-      int64_t measured_count = 0;
-      for (int64_t n = 0;; ++n) {
-        const absl::Time start = absl::Now();
-        if (start >= end && measured_count > 0) return;
-        const absl::Status status = call(static_cast<int>(w), n);
-        if (start < begin) continue;
-        ++measured_count;
-        if (status.ok()) {
-          result.latencies.push_back(absl::Now() - start);
-        } else if (++result.error_count == 1) {
-          result.first_error = status;
-        }
-      }
-    });
+absl::StatusOr<LoadReport> RunLoad(const LoadOptions& options) {
+  std::vector<RemoteCaller> callers;
+  for (int i = 0; i < options.connections; ++i) {
+    const auto channel = MakeChannel(options.target);
+    if (!channel.ok()) return channel.status();
+    callers.emplace_back(*channel, options.requests);
   }
-  for (std::thread& worker : workers) worker.join();
-
-  LoadReport report;
-  report.elapsed = absl::Now() - begin;
-  std::vector<absl::Duration> latencies;
-  for (const WorkerResult& result : results) {
-    latencies.insert(latencies.end(), result.latencies.begin(),
-                     result.latencies.end());
-    report.error_count += result.error_count;
-    if (report.first_error.ok()) report.first_error = result.first_error;
-  }
-  std::sort(latencies.begin(), latencies.end());
-  report.call_count = static_cast<int64_t>(latencies.size());
-  report.p50 = Percentile(latencies, 0.50);
-  report.p90 = Percentile(latencies, 0.90);
-  report.p99 = Percentile(latencies, 0.99);
-  report.max = latencies.empty() ? absl::ZeroDuration() : latencies.back();
-  return report;
-}
-
-std::string LoadText(const LoadReport& report) {
-  return absl::StrFormat(
-      "calls   %d in %.1f s, %.0f a second\n"
-      "errors  %d\n"
-      "p50     %.1f us\np90     %.1f us\np99     %.1f us\nmax     %.1f us\n",
-      report.call_count, absl::ToDoubleSeconds(report.elapsed),
-      report.CallsPerSecond(), report.error_count, Microseconds(report.p50),
-      Microseconds(report.p90), Microseconds(report.p99),
-      Microseconds(report.max));
-}
-
-std::string LoadJson(const LoadReport& report) {
-  return absl::StrFormat(
-      "{\"callCount\":%d,\"errorCount\":%d,\"elapsedSeconds\":%.3f,"
-      "\"callsPerSecond\":%.1f,\"p50Us\":%.1f,\"p90Us\":%.1f,\"p99Us\":%.1f,"
-      "\"maxUs\":%.1f}\n",
-      report.call_count, report.error_count,
-      absl::ToDoubleSeconds(report.elapsed), report.CallsPerSecond(),
-      Microseconds(report.p50), Microseconds(report.p90),
-      Microseconds(report.p99), Microseconds(report.max));
+  return Load(options, std::move(callers)).Run();
 }
 
 }  // namespace tdp::client

@@ -48,7 +48,9 @@ Call::Call(const Method& method, ServerCore& core,
 }
 
 void Call::Listen() {
-  server_context().AsyncNotifyWhenDone(done_.Start());
+  if (hears_cancellation()) {
+    server_context().AsyncNotifyWhenDone(done_.Start());
+  }
   RequestCall(requested_.Start());
 }
 

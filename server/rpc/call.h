@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -63,6 +64,22 @@ class Completion {
   std::shared_ptr<Call> keep_alive_;
 };
 
+// An alarm that is made when it is first set: few calls need one, and to make
+// and to end one costs each a pass through gRPC.
+class LazyAlarm {
+ public:
+  void Set(grpc::CompletionQueue* queue, gpr_timespec time, void* tag) {
+    if (!alarm_.has_value()) alarm_.emplace();
+    alarm_->Set(queue, time, tag);
+  }
+  void Cancel() {
+    if (alarm_.has_value()) alarm_->Cancel();
+  }
+
+ private:
+  std::optional<grpc::Alarm> alarm_;
+};
+
 class Call : public std::enable_shared_from_this<Call> {
  public:
   Call(const Method& method, ServerCore& core, grpc::ServerCompletionQueue& cq);
@@ -93,6 +110,9 @@ class Call : public std::enable_shared_from_this<Call> {
   virtual DefaultDeadline default_deadline() const = 0;
   // Where the handler of this call runs. Once a call has come in.
   virtual RunOn run_on() const { return method_.traits.run_on; }
+  // Whether the call must hear that its caller is gone. One that is always
+  // answered in place need not, and does without an event of the queue.
+  virtual bool hears_cancellation() const { return true; }
   // A call has come in and is let in.
   virtual void Begin() = 0;
   // The caller is gone. On the poller; may run beside a step.
@@ -129,7 +149,7 @@ class Call : public std::enable_shared_from_this<Call> {
   void SetAlarm(absl::Time time) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Mutex mutex_;
-  grpc::Alarm alarm_ ABSL_GUARDED_BY(mutex_);
+  LazyAlarm alarm_ ABSL_GUARDED_BY(mutex_);
   Completion read_{this, &Call::OnRead};
   Completion written_{this, &Call::OnSent};
 

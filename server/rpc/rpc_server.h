@@ -97,10 +97,10 @@ class RpcServer {
     AddMethod<UnaryCall<Service, Request, Response>>(
         service, std::move(traits), request,
         [object, handler](CallContext& context, const Request& message,
-                          Response* response, const Reply& reply) {
-          reply((object->*handler)(context, message, response));
+                          Response* response) {
+          return (object->*handler)(context, message, response);
         },
-        is_long);
+        nullptr, is_long);
   }
 
   // A unary method whose handler answers later, through its Reply.
@@ -115,7 +115,7 @@ class RpcServer {
       Object* object,
       void (Object::*handler)(CallContext&, const Request&, Response*, Reply)) {
     AddMethod<UnaryCall<Service, Request, Response>>(
-        service, std::move(traits), request,
+        service, std::move(traits), request, nullptr,
         [object, handler](CallContext& context, const Request& message,
                           Response* response, Reply reply) {
           (object->*handler)(context, message, response, std::move(reply));
@@ -190,8 +190,8 @@ class RpcServer {
                             grpc::ServerCompletionQueue*, void*)) {
     AddMethod<UnaryCall<Service, Request, Response>>(
         service, {name, Role::kNone}, request,
-        [name](CallContext&, const Request&, Response*, const Reply& reply) {
-          reply(NotImplementedError(name));
+        [name](CallContext&, const Request&, Response*) {
+          return NotImplementedError(name);
         });
   }
   template <typename Service, typename Base, typename Request,

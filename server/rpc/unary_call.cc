@@ -3,16 +3,28 @@
 namespace tdp::server {
 
 void UnaryCallBase::Begin() {
+  // Most calls are answered in place: they allocate nothing on their way.
+  if (run_on() == RunOn::kPoller) {
+    Run();
+    return;
+  }
   auto self = std::static_pointer_cast<UnaryCallBase>(shared_from_this());
-  Dispatch(/*first=*/true, [self] {
-    absl::Status status = self->context().CheckAlive();
-    if (status.ok()) status = self->context().CheckRoom();
-    if (!status.ok()) {
-      self->Complete(status);
-      return;
-    }
-    self->Invoke([self](absl::Status status) { self->Complete(status); });
-  });
+  Dispatch(/*first=*/true, [self] { self->Run(); });
+}
+
+void UnaryCallBase::Run() {
+  absl::Status status = context().CheckAlive();
+  if (status.ok()) status = context().CheckRoom();
+  if (!status.ok()) {
+    Complete(status);
+    return;
+  }
+  Invoke();
+}
+
+Reply UnaryCallBase::MakeReply() {
+  auto self = std::static_pointer_cast<UnaryCallBase>(shared_from_this());
+  return [self](absl::Status status) { self->Complete(status); };
 }
 
 void UnaryCallBase::OnAlarm(bool expired) {

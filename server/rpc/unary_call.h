@@ -4,7 +4,6 @@
 #define SERVER_RPC_UNARY_CALL_H_
 
 #include <functional>
-#include <memory>
 #include <utility>
 
 #include "grpcpp/support/async_unary_call.h"
@@ -20,14 +19,17 @@ class UnaryCallBase : public Call {
   using Call::Call;
 
  protected:
-  // Runs the handler; `reply` is called once it is done, maybe much later.
-  virtual void Invoke(Reply reply) = 0;
+  // Runs the handler. The call is completed then, or later by its Reply.
+  virtual void Invoke() = 0;
+  // Completes the call; keeps it alive until then.
+  Reply MakeReply();
 
  private:
   DefaultDeadline default_deadline() const final {
     return DefaultDeadline::kApplies;
   }
   void Begin() final;
+  void Run();
   void NoteCancelled() final { EndUnwanted(); }
   void NoteCutOff() final { EndUnwanted(); }
   // The handler, if it runs, finds out itself.
@@ -42,10 +44,12 @@ class UnaryCall final : public UnaryCallBase {
   using RequestFunction = std::function<void(
       Service&, grpc::ServerContext*, Request*, Writer*, grpc::CompletionQueue*,
       grpc::ServerCompletionQueue*, void*)>;
-  using Handler =
+  using Handler = std::function<absl::Status(
+      CallContext& context, const Request& request, Response* response)>;
+  // `reply` is called once it is done, maybe much later.
+  using DeferredHandler =
       std::function<void(CallContext& context, const Request& request,
                          Response* response, Reply reply)>;
-
   // Whether a request takes so long that it must not be answered in place.
   using IsLong = std::function<bool(const Request& request)>;
 
@@ -53,7 +57,8 @@ class UnaryCall final : public UnaryCallBase {
   struct Binding {
     Service& service;
     RequestFunction request;
-    Handler handler;
+    Handler handler;  // one of the two is empty
+    DeferredHandler deferred;
     IsLong is_long;  // may be empty
   };
 
@@ -73,8 +78,16 @@ class UnaryCall final : public UnaryCallBase {
     }
     return method().run_on;
   }
-  void Invoke(Reply reply) override {
-    binding_.handler(context(), request_, &response_, std::move(reply));
+  bool hears_cancellation() const override {
+    return binding_.deferred || binding_.is_long ||
+           method().run_on != RunOn::kPoller;
+  }
+  void Invoke() override {
+    if (binding_.handler) {
+      Complete(binding_.handler(context(), request_, &response_));
+    } else {
+      binding_.deferred(context(), request_, &response_, MakeReply());
+    }
   }
   int64_t response_bytes() const override {
     return static_cast<int64_t>(response_.ByteSizeLong());

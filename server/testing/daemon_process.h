@@ -1,5 +1,5 @@
 // DaemonProcess: a daemon as its users see it: a process with arguments, a log,
-// a socket and an exit status.
+// a socket and an exit status. It does not outlive the thread that started it.
 //
 // Thread safety: none; one thread.
 

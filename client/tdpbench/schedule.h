@@ -1,0 +1,43 @@
+// Schedule: when each call of a load should start.
+//
+// A closed loop starts a call as soon as there is room for it. An open loop
+// starts calls at a rate, whatever the daemon does: a call that has to wait for
+// room is late, and its latency counts from when it should have started.
+//
+// Thread safety: one thread.
+
+#ifndef CLIENT_TDPBENCH_SCHEDULE_H_
+#define CLIENT_TDPBENCH_SCHEDULE_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/time/time.h"
+
+namespace tdp::client {
+
+class Schedule {
+ public:
+  // `rate` is in calls a second; 0 makes a closed loop.
+  Schedule(absl::Time start, absl::Time end, double rate)
+      : start_(start), end_(end), rate_(rate) {}
+
+  // When the next call should start: now or earlier, or no call is due.
+  std::optional<absl::Time> TakeDue(absl::Time now);
+  // When to ask again at the latest if there is room.
+  absl::Time NextTime(absl::Time now) const;
+  // Calls that should have started before the end and have not.
+  int64_t MissedCount() const;
+
+ private:
+  absl::Time TimeOf(int64_t call) const;
+
+  const absl::Time start_;
+  const absl::Time end_;
+  const double rate_;
+  int64_t taken_ = 0;
+};
+
+}  // namespace tdp::client
+
+#endif  // CLIENT_TDPBENCH_SCHEDULE_H_

@@ -1,0 +1,42 @@
+#include "grpcpp/security/server_credentials.h"
+#include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
+#include "server/bench/echo.h"
+#include "tdp/v1/mmu_service.grpc.pb.h"
+
+namespace tdp::server::bench {
+namespace {
+
+class EchoService final : public v1::MmuService::Service {
+ public:
+  explicit EchoService(const Canned& canned) : canned_(canned) {}
+
+  grpc::Status WalkGfn(grpc::ServerContext*, const v1::WalkGfnRequest*,
+                       v1::WalkGfnResponse* response) override {
+    *response = canned_.walk_gfn;
+    return grpc::Status::OK;
+  }
+  grpc::Status WalkFrames(grpc::ServerContext*, const v1::WalkFramesRequest*,
+                          v1::WalkFramesResponse* response) override {
+    *response = canned_.walk_frames;
+    return grpc::Status::OK;
+  }
+
+ private:
+  const Canned& canned_;
+};
+
+}  // namespace
+
+void ServeSync(const std::string& address, const Canned& canned) {
+  EchoService service(canned);
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials());
+  builder.RegisterService(&service);
+  const auto server = builder.BuildAndStart();
+  if (server == nullptr) return;
+  AnnounceServing(address);
+  server->Wait();
+}
+
+}  // namespace tdp::server::bench
