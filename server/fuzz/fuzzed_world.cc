@@ -141,7 +141,8 @@ bool FuzzedWorld::RunCall(Handlers& handlers, const ScriptedCall& call,
 void FuzzedWorld::Run(const CallScript& script) {
   {
     Handlers handlers(*registry_, executor_);
-    KnownNumbers known;
+    // A limit that errors name.
+    KnownNumbers known = {FramesOfRoot(kMaxRootLevel)};
     for (const ScriptedCall& call : script) {
       if (!RunCall(handlers, call, known)) break;
     }
