@@ -297,6 +297,8 @@ TEST_F(VmServiceTest, DescribesTheDaemonAndItsHost) {
   EXPECT_EQ(response.capabilities(0).hint(), "load kvm_intel");
   EXPECT_EQ(response.limits().at("max_vms"), 64);
   EXPECT_EQ(response.limits().at("max_queued_calls"), 1024);
+  EXPECT_EQ(response.limits().at("keepalive_time_ms"), 20000);
+  EXPECT_EQ(response.limits().at("guard_max_connections"), 1024);
 }
 
 TEST_F(VmServiceTest, ReportsStatistics) {
