@@ -25,6 +25,7 @@
 #include "gmock/gmock.h"
 #include "grpcpp/create_channel.h"
 #include "gtest/gtest.h"
+#include "server/guard/guard_limits.h"
 #include "server/testing/daemon_process.h"
 #include "server/testing/http2_attacker.h"
 #include "tdp/v1/guest_memory_service.grpc.pb.h"
@@ -37,9 +38,11 @@ namespace {
 
 constexpr char kBinary[] = "server/tdpd_with_fake_engine";
 constexpr int64_t kMostGrowthKib = 64 * 1024;
+// Of that, what may stay when the attack is over.
+constexpr int64_t kKeptKib = 8 * 1024;
 constexpr int64_t kMostThreads = 32;
 // For what takes milliseconds, on a machine that is busy.
-constexpr absl::Duration kSoon = absl::Seconds(10);
+constexpr absl::Duration kSoon = absl::Seconds(30);
 
 // What an attack did, as its process tells it.
 struct Report {
@@ -232,6 +235,15 @@ class AttackTest : public testing::Test {
         "attack %.0f us (%zu calls)\n",
         base_kib_, peak_kib_ - base_kib_, threads_, Percentile(idle, 0.99),
         Percentile(busy, 0.99), busy.size());
+    const absl::Time end = absl::Now();
+    while (Status("VmRSS") - base_kib_ > kKeptKib &&
+           absl::Now() - end < kSoon) {
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    const int64_t kept = Status("VmRSS") - base_kib_;
+    EXPECT_LE(kept, kKeptKib) << "memory does not come back";
+    printf("  memory after %.1f s: +%ld KiB\n",
+           absl::ToDoubleSeconds(absl::Now() - end), kept);
     const Report& r = reports[0];
     printf(
         "  first attacker: sent %ld, let in %ld, cut off %ld, after %.1f "
@@ -347,6 +359,7 @@ TEST_F(AttackTest, FloodsOfFramesThatCarryNothingAreCutOff) {
 }
 
 TEST_F(AttackTest, AThousandConnectionsAreBounded) {
+  constexpr int64_t kTooMany = 500 - guard_limits::kMaxConnectionsPerPeer;
   const auto reports = Attack(
       [&] {
         Report report;
@@ -358,16 +371,21 @@ TEST_F(AttackTest, AThousandConnectionsAreBounded) {
             attackers[i].Send(http2::Preface() + http2::Settings());
           }
         }
-        for (Http2Attacker& attacker : attackers) {
-          ++(attacker.AwaitClose(absl::Milliseconds(1)) ? report.cut
-                                                        : report.opened);
+        const absl::Time deadline = absl::Now() + kSoon;
+        while (report.cut < kTooMany && absl::Now() < deadline) {
+          absl::SleepFor(absl::Milliseconds(20));
+          report.cut = 0;
+          for (Http2Attacker& attacker : attackers) {
+            report.cut += attacker.AwaitClose(absl::ZeroDuration()) ? 1 : 0;
+          }
         }
+        report.opened = static_cast<int64_t>(attackers.size()) - report.cut;
         return report;
       },
       4);
-  for (const Report& report : reports) EXPECT_LE(report.opened, 256);
+  for (const Report& report : reports) EXPECT_GE(report.cut, kTooMany);
   EXPECT_THAT(daemon_->Output(),
-              testing::HasSubstr("too_many_connections_of_peer"));
+              testing::HasSubstr("too_many_connections_of_"));
 }
 
 TEST_F(AttackTest, TenThousandOpenStreamsAreBounded) {

@@ -307,6 +307,7 @@ std::shared_ptr<ConnectionTable::Peer> ConnectionTable::PeerOf(
 
 void ConnectionTable::ForgetOldPeers(int64_t now) {
   const auto forget = [&](auto&& is_old) {
+    mutex_.AssertHeld();
     for (auto it = peers_.begin(); it != peers_.end();) {
       const auto here = it++;
       Peer& peer = *here->second;

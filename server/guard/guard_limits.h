@@ -35,8 +35,8 @@ inline constexpr int64_t kStreamsPerSecond = 100000;
 inline constexpr int64_t kResetBurst = 500;
 inline constexpr int64_t kResetsPerSecond = 250;
 // Bytes of headers, as sent; and of the headers of one call.
-inline constexpr int64_t kHeaderByteBurst = int64_t{16} << 20;
-inline constexpr int64_t kHeaderBytesPerSecond = int64_t{16} << 20;
+inline constexpr int64_t kHeaderByteBurst = int64_t{1} << 20;
+inline constexpr int64_t kHeaderBytesPerSecond = int64_t{4} << 20;
 inline constexpr int64_t kMaxHeaderBlockBytes = int64_t{16} << 10;
 inline constexpr int64_t kMaxContinuationsPerBlock = 8;
 
@@ -60,7 +60,7 @@ inline constexpr int64_t kMaxControlFrameBytes = 16384;
 
 // A peer that takes nothing of what the daemon writes is cut off after this
 // time. gRPC's own keepalive waits for the write.
-inline constexpr int64_t kMaxStalledWriteMs = 20000;
+inline constexpr int64_t kMaxStalledWriteMs = 10000;
 
 // A peer that broke a limit may connect again after this time, which doubles
 // each time until it is the longest one.

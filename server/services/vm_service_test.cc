@@ -305,6 +305,8 @@ TEST_F(VmServiceTest, DescribesTheDaemonAndItsHost) {
   EXPECT_EQ(response.limits().at("max_policy_bytes"), 262144);
   EXPECT_EQ(response.limits().at("max_policy_lines"), 4096);
   EXPECT_EQ(response.limits().at("max_policy_patterns"), 256);
+  EXPECT_EQ(response.limits().at("keepalive_time_ms"), 20000);
+  EXPECT_EQ(response.limits().at("guard_max_connections"), 1024);
 }
 
 TEST_F(VmServiceTest, ReportsStatistics) {

@@ -1,0 +1,219 @@
+#include "server/guard/connection_table.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "server/guard/guard_limits.h"
+#include "server/testing/http2_attacker.h"
+
+namespace tdp::server {
+namespace {
+
+class ConnectionTableTest : public testing::Test {
+ protected:
+  void TearDown() override {
+    while (!sockets_.empty()) Close(sockets_.front());
+  }
+
+  // A connected socket whose other end is ours, too.
+  int NewSocket() {
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    others_.push_back(ends[1]);
+    sockets_.push_back(ends[0]);
+    return ends[0];
+  }
+  // Half of each pair is enough for the descriptors to be had.
+  void Close(int fd) {
+    for (size_t i = 0; i < sockets_.size(); ++i) {
+      if (sockets_[i] != fd) continue;
+      table_->Forget(fd);
+      close(fd);
+      close(others_[i]);
+      sockets_.erase(sockets_.begin() + static_cast<ptrdiff_t>(i));
+      others_.erase(others_.begin() + static_cast<ptrdiff_t>(i));
+      return;
+    }
+  }
+  bool AdmitUnix(int fd) {
+    sockaddr_storage address = {};
+    address.ss_family = AF_UNIX;
+    socklen_t length = sizeof(sa_family_t);
+    const bool admitted = table_->Admit(fd, &address, &length);
+    if (admitted) {
+      sockaddr_in6 named;
+      memcpy(&named, &address, sizeof(named));
+      EXPECT_EQ(length, sizeof(named));
+      EXPECT_EQ(named.sin6_family, AF_INET6);
+      number_ = ConnectionNumberOf(named.sin6_addr);
+    }
+    return admitted;
+  }
+  bool AdmitTcp(int fd, const char* text) {
+    sockaddr_storage address = {};
+    sockaddr_in6 ipv6 = {};
+    ipv6.sin6_family = AF_INET6;
+    EXPECT_EQ(inet_pton(AF_INET6, text, &ipv6.sin6_addr), 1);
+    memcpy(&address, &ipv6, sizeof(ipv6));
+    socklen_t length = sizeof(ipv6);
+    return table_->Admit(fd, &address, &length);
+  }
+  bool Receive(int fd, std::string text) {
+    iovec piece = {text.data(), text.size()};
+    msghdr message = {};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    return table_->NoteReceived(fd, message, text.size());
+  }
+  int64_t CutsFor(const std::string& reason) {
+    return table_->stats().cuts.at(reason);
+  }
+
+  std::unique_ptr<ConnectionTable> table_ = std::make_unique<ConnectionTable>();
+  std::vector<int> sockets_;
+  std::vector<int> others_;
+  uint64_t number_ = 0;
+};
+
+TEST_F(ConnectionTableTest, ANumberLeadsToTheCredentialsUntilTheEnd) {
+  const int fd = NewSocket();
+  ASSERT_TRUE(AdmitUnix(fd));
+  EXPECT_EQ(number_, 1);
+  const auto found = table_->FindCredentials(1);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->pid, getpid());
+  EXPECT_EQ(found->uid, getuid());
+  EXPECT_EQ(table_->stats().open_connections, 1);
+
+  table_->Forget(fd);
+  EXPECT_EQ(table_->FindCredentials(1), nullptr);
+  EXPECT_EQ(table_->stats().open_connections, 0);
+  // The same descriptor is another connection.
+  ASSERT_TRUE(AdmitUnix(fd));
+  EXPECT_EQ(number_, 2);
+  EXPECT_EQ(table_->FindCredentials(1), nullptr);
+  EXPECT_EQ(table_->stats().accepted_connections, 2);
+}
+
+TEST_F(ConnectionTableTest, APeerHasSoManyConnections) {
+  for (int64_t i = 0; i < guard_limits::kMaxConnectionsPerPeer; ++i) {
+    ASSERT_TRUE(AdmitUnix(NewSocket())) << i;
+  }
+  const int fd = NewSocket();
+  EXPECT_FALSE(AdmitUnix(fd));
+  EXPECT_EQ(CutsFor("too_many_connections_of_peer"), 1);
+  // Others are not concerned, and one that ends makes room.
+  EXPECT_TRUE(AdmitTcp(NewSocket(), "2001:db8::1"));
+  Close(sockets_.front());
+  EXPECT_TRUE(AdmitUnix(fd));
+}
+
+TEST_F(ConnectionTableTest, ThereAreSoManyConnectionsInAll) {
+  const int fd = NewSocket();
+  // One descriptor stands for all, as none is looked at.
+  const auto address = [](int64_t i) {
+    return "2001:db8:0:" + std::to_string(i % 9999) + "::1";
+  };
+  std::vector<int> fds;
+  for (int64_t i = 0; i < guard_limits::kMaxConnections; ++i) {
+    const int number = 20000 + static_cast<int>(i);
+    ASSERT_TRUE(AdmitTcp(number, address(i).c_str())) << i;
+    fds.push_back(number);
+  }
+  EXPECT_FALSE(AdmitTcp(fd, "2001:db8:1::1"));
+  EXPECT_EQ(CutsFor("too_many_connections"), 1);
+  for (const int number : fds) table_->Forget(number);
+  EXPECT_TRUE(AdmitTcp(fd, "2001:db8:1::1"));
+}
+
+TEST_F(ConnectionTableTest, APeerMayTryToConnectSoOften) {
+  const int fd = NewSocket();
+  const absl::Time start = absl::Now();
+  int64_t admitted = 0;
+  while (AdmitUnix(fd)) {
+    table_->Forget(fd);
+    ++admitted;
+  }
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  EXPECT_GE(admitted, guard_limits::kConnectBurst);
+  EXPECT_LE(admitted, guard_limits::kConnectBurst +
+                          (seconds + 0.1) * guard_limits::kConnectsPerSecond);
+  EXPECT_EQ(CutsFor("too_many_connects"), 1);
+}
+
+TEST_F(ConnectionTableTest, WhoBreaksALimitIsCutOffAndNotLetInForAWhile) {
+  const int fd = NewSocket();
+  ASSERT_TRUE(AdmitUnix(fd));
+  EXPECT_TRUE(Receive(fd, http2::Preface()));
+  const absl::Time start = absl::Now();
+  EXPECT_FALSE(Receive(fd, http2::Frame(99, 0, 0, std::string(20000, 'x'))));
+  EXPECT_FALSE(Receive(fd, "whatever comes"));
+  EXPECT_EQ(CutsFor("frame_too_long"), 1);
+  char byte;
+  EXPECT_EQ(recv(others_[0], &byte, 1, 0), 0) << "the socket is still open";
+
+  const int next = NewSocket();
+  EXPECT_FALSE(AdmitUnix(next));
+  EXPECT_EQ(CutsFor("penalty"), 1);
+  while (!AdmitUnix(next)) absl::SleepFor(absl::Milliseconds(10));
+  // The clock of the table is coarse.
+  EXPECT_GE(absl::Now() - start,
+            absl::Milliseconds(guard_limits::kFirstPenaltyMs - 50));
+}
+
+TEST_F(ConnectionTableTest, NobodyOnTcpTakesTheAddressOfAUnixSocketsClient) {
+  const int fd = NewSocket();
+  ASSERT_TRUE(AdmitUnix(fd));
+  EXPECT_FALSE(AdmitTcp(NewSocket(), "100::1"));
+  EXPECT_FALSE(AdmitTcp(NewSocket(), "100::ffff"));
+  EXPECT_TRUE(AdmitTcp(NewSocket(), "100:0:0:1::1"));
+}
+
+TEST_F(ConnectionTableTest, WhatIsNotWatchedPasses) {
+  const int fd = NewSocket();
+  EXPECT_FALSE(table_->IsWatched(fd));
+  EXPECT_TRUE(Receive(fd, "anything"));
+  EXPECT_TRUE(Receive(-1, "anything"));
+  EXPECT_TRUE(Receive(ConnectionTable::kMaxDescriptors, "anything"));
+  table_->Forget(fd);
+  table_->Forget(-1);
+}
+
+TEST_F(ConnectionTableTest, AnAddressThatNobodyKnowsIsNotLetIn) {
+  sockaddr_storage address = {};
+  address.ss_family = AF_NETLINK;
+  socklen_t length = sizeof(address);
+  EXPECT_FALSE(table_->Admit(NewSocket(), &address, &length));
+}
+
+TEST_F(ConnectionTableTest, RemembersABoundedNumberOfPeers) {
+  const int fd = NewSocket();
+  for (int64_t i = 0; i < 3 * guard_limits::kMaxPeers; ++i) {
+    const std::string address = "2001:db8:" + std::to_string(i / 9000) + ":" +
+                                std::to_string(i % 9000) + "::1";
+    ASSERT_TRUE(AdmitTcp(fd, address.c_str())) << address;
+    table_->Forget(fd);
+  }
+}
+
+TEST_F(ConnectionTableTest, ASweepLeavesAloneWhoStalledAMomentAgo) {
+  const int fd = NewSocket();
+  ASSERT_TRUE(AdmitUnix(fd));
+  table_->NoteStalled(fd);
+  table_->Sweep();
+  EXPECT_EQ(CutsFor("reads_nothing"), 0);
+  EXPECT_TRUE(Receive(fd, http2::Preface()));
+}
+
+}  // namespace
+}  // namespace tdp::server
