@@ -37,8 +37,8 @@ void AccessPolicy::Grant::Add(const Grant& other) {
 }
 
 void AccessPolicy::GrantLoopback(Role role) {
-  if (!loopback_.has_value()) loopback_.emplace();
-  loopback_->Add(role);
+  names_loopback_ = true;
+  loopback_.Add(role);
 }
 
 void AccessPolicy::GrantSan(SanPattern pattern, Role role) {
@@ -80,7 +80,7 @@ Role AccessPolicy::RoleOfCertificate(
 }
 
 Role AccessPolicy::RoleOfLoopback() const {
-  return loopback_.has_value() ? loopback_->role() : Role::kAdmin;
+  return names_loopback_ ? loopback_.role() : Role::kAdmin;
 }
 
 }  // namespace tdp::server

@@ -77,7 +77,8 @@ class AccessPolicy {
   absl::flat_hash_map<gid_t, Grant> groups_;
   absl::flat_hash_map<std::string, Grant> names_;  // patterns without a star
   std::vector<PatternGrant> patterns_;
-  std::optional<Grant> loopback_;
+  Grant loopback_;
+  bool names_loopback_ = false;
 };
 
 }  // namespace tdp::server
