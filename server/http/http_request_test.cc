@@ -45,7 +45,7 @@ TEST(HttpRequestTest, RefusesWhatIsNoPlainGet) {
       {"GET / FTP/1.1\r\nHost: x\r\n\r\n", 400},
       {"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400},
       {"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", 400},
-      {std::string("GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", 30), 400},
+      {"GET /" + std::string(1, '\0') + " HTTP/1.1\r\nHost: x\r\n\r\n", 400},
       {"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 405},
       {"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", 405},
       {"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400},
