@@ -19,6 +19,8 @@ source "$REPO/deploy/lib/test.sh"
 source "$REPO/deploy/lib/bench.sh"
 # shellcheck source=deploy/lib/mutate.sh
 source "$REPO/deploy/lib/mutate.sh"
+# shellcheck source=deploy/lib/package.sh
+source "$REPO/deploy/lib/package.sh"
 
 usage() {
   cat <<'EOF'
@@ -28,6 +30,7 @@ usage: deploy/dev.sh VERB
   run            build, start the daemon with a demo VM, until Ctrl-C
   demo           build, play the demo as a script that checks every figure
   test [--long]  all checks and tests; --long adds the tests that take minutes
+  package        build the Debian package, tdpd_VERSION_ARCHITECTURE.deb
   bench          run the benchmarks: 20 minutes at most once they are built
   mutate [ID...] break lines that matter, one at a time, and see that the tests
                  notice; hours, unless mutants are named
@@ -51,7 +54,7 @@ main() {
       verb_test "$long"
       ;;
     mutate) verb_mutate "$@" ;;
-    setup | run | demo | bench)
+    setup | run | demo | package | bench)
       [[ $# -eq 0 ]] || usage_error "$verb takes no argument, not \"$1\""
       "verb_$verb"
       ;;
