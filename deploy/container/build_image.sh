@@ -36,8 +36,8 @@ find "$ROOT"/usr/share -mindepth 1 -maxdepth 1 ! -name doc -exec rm -rf {} +
 find "$ROOT"/usr/share/doc -type f ! -name copyright -delete
 find "$ROOT"/usr/share/doc -xtype l -delete
 find "$ROOT"/usr/share/doc -type d -empty -delete
-rm -rf "$ROOT"/{bin,dev,etc,sbin,tmp,var} \
-  "$ROOT"/usr/{games,include,libexec,local,sbin,src} \
+rm -rf "${ROOT:?}"/{bin,dev,etc,sbin,tmp,var} \
+  "${ROOT:?}"/usr/{games,include,libexec,local,sbin,src} \
   "$ROOT"/usr/lib/x86_64-linux-gnu/{gconv,perl*}
 find "$ROOT"/usr/bin -mindepth 1 ! -name tdpd ! -name tdpctl -delete
 find "$ROOT"/{usr/,}lib -mindepth 1 -maxdepth 1 ! -name '*-linux-gnu' \

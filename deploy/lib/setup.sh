@@ -67,7 +67,9 @@ setup_test() {
 
 setup_long_test() { install_packages "${LONG_TEST_PACKAGES[@]}"; }
 
-setup_package() { install_packages "${BUILD_PACKAGES[@]}" "${PACKAGE_PACKAGES[@]}"; }
+setup_package() {
+  install_packages "${BUILD_PACKAGES[@]}" "${PACKAGE_PACKAGES[@]}"
+}
 
 # Installs those of the named Debian packages that are not installed.
 install_packages() {
