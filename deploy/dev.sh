@@ -21,6 +21,8 @@ source "$REPO/deploy/lib/test.sh"
 source "$REPO/deploy/lib/bench.sh"
 # shellcheck source=deploy/lib/mutate.sh
 source "$REPO/deploy/lib/mutate.sh"
+# shellcheck source=deploy/lib/package.sh
+source "$REPO/deploy/lib/package.sh"
 
 usage() {
   cat <<'EOF'
@@ -33,6 +35,7 @@ usage: deploy/dev.sh VERB
                  and the fuzzers
   fuzz [SECONDS [FUZZER]]
                  run all fuzzers, or one, each for 300 or as many seconds
+  package        build the Debian package, tdpd_VERSION_ARCHITECTURE.deb
   bench          run the benchmarks: 20 minutes at most once they are built
   mutate [ID...] break lines that matter, one at a time, and see that the tests
                  notice; hours, unless mutants are named
@@ -60,7 +63,7 @@ main() {
       verb_fuzz "$@"
       ;;
     mutate) verb_mutate "$@" ;;
-    setup | run | demo | bench)
+    setup | run | demo | package | bench)
       [[ $# -eq 0 ]] || usage_error "$verb takes no argument, not \"$1\""
       "verb_$verb"
       ;;

@@ -89,5 +89,6 @@ echo /etc/tdpd/tdpd.conf >"$root/DEBIAN/conffiles"
   xargs -0 md5sum) >"$root/DEBIAN/md5sums"
 
 package="$FOLDER/tdpd_${version}_$architecture.deb"
-dpkg-deb --root-owner-group -Zxz -z"${TDPD_PACK_LEVEL:-6}" --build "$root" "$package" >/dev/null
+dpkg-deb --root-owner-group -Zxz -z"${TDPD_PACK_LEVEL:-6}" --build "$root" \
+  "$package" >/dev/null
 echo "$package"

@@ -25,6 +25,7 @@ readonly BUILD_PACKAGES=(
 
 # What the checks and tests need besides.
 readonly TEST_PACKAGES=(
+  bubblewrap
   clang-19
   clang-format-19
   libclang-rt-19-dev
@@ -33,7 +34,21 @@ readonly TEST_PACKAGES=(
   python3
   python3-grpcio
   python3-protobuf
+  python3-seccomp
   shellcheck
+  systemd
+)
+
+# What a Debian package is built with.
+readonly PACKAGE_PACKAGES=(
+  binutils
+  dpkg-dev
+)
+
+# What the tests need that take minutes.
+readonly LONG_TEST_PACKAGES=(
+  lintian
+  mmdebstrap
 )
 
 readonly NPM_DIR="$CACHE/npm"
@@ -46,12 +61,19 @@ verb_setup() {
 setup_build() { install_packages "${BUILD_PACKAGES[@]}"; }
 
 setup_test() {
-  local packages=("${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
+  local packages=("${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+    "${PACKAGE_PACKAGES[@]}")
   # Node.js may come from elsewhere; then npm comes with it.
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
   install_packages "${packages[@]}"
   install_npm_packages
+}
+
+setup_long_test() { install_packages "${LONG_TEST_PACKAGES[@]}"; }
+
+setup_package() {
+  install_packages "${BUILD_PACKAGES[@]}" "${PACKAGE_PACKAGES[@]}"
 }
 
 # Installs those of the named Debian packages that are not installed.

@@ -7,6 +7,7 @@
 verb_test() {
   local long="$1"
   setup_test
+  [[ "$long" == no ]] || setup_long_test
   make_scratch
   RESULTS="$SCRATCH/results"
   mkdir "$RESULTS"
@@ -59,7 +60,8 @@ check_format() {
 }
 
 check_scripts() {
-  shellcheck -x "$REPO"/.ci/run "$REPO"/deploy/{.,lib,checks}/*.sh
+  shellcheck -x "$REPO"/.ci/run "$REPO"/deploy/*.sh "$REPO"/deploy/*/*.sh \
+    "$REPO"/deploy/debian/scripts/*
 }
 
 # Each mutant of deploy/dev.sh mutate must have its line.

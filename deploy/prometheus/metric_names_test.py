@@ -1,12 +1,16 @@
 #!/usr/bin/python3
-"""The dashboard is well formed, and it and the alert rules name only metrics
-that the daemon has: those of the tables in observability.md, which a test
-compares with a scrape. metric_names_test.py ALERTS DASHBOARD [DOCUMENT]
+"""The dashboard is well formed, and it, the alert rules and the page on placement
+name only metrics that the daemon has: those of the tables in observability.md,
+which a test compares with a scrape.
+
+    metric_names_test.py ALERTS DASHBOARD PLACEMENT [OBSERVABILITY]
 """
 
 import json
 import re
+import subprocess
 import sys
+import tempfile
 import unittest
 
 NAME = r"\b(?<![:$])((?:tdpd|process)_[a-z0-9_]+)\b(?!:)"
@@ -50,6 +54,8 @@ class MetricNamesTest(unittest.TestCase):
 
     def setUp(self):
         self.rules = read(ALERTS)
+        self.placement = re.findall(r"```promql\n(.*?)```", read(PLACEMENT),
+                                    re.DOTALL)
         self.dashboard = json.loads(read(DASHBOARD))
         self.panels = [panel for panel in self.dashboard["panels"]
                        if panel["type"] != "row"]
@@ -60,6 +66,7 @@ class MetricNamesTest(unittest.TestCase):
         for panel in self.panels:
             for target in panel["targets"]:
                 yield target["expr"]
+        yield from self.placement
 
     def test_panels_have_titles_queries_and_places_of_their_own(self):
         places = set()
@@ -76,6 +83,20 @@ class MetricNamesTest(unittest.TestCase):
         self.assertEqual(len(ids), len(set(ids)))
         for panel in self.panels:
             self.assertTrue(panel["targets"], panel["title"])
+
+    def test_the_queries_of_the_page_on_placement_are_queries(self):
+        self.assertGreater(len(self.placement), 5)
+        rules = {"groups": [{"name": "placement", "rules": [
+            {"record": f"query:{i}", "expr": query}
+            for i, query in enumerate(self.placement)]}]}
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            json.dump(rules, file)  # which is YAML, too
+            file.flush()
+            checked = subprocess.run(["promtool", "check", "rules", file.name],
+                                     capture_output=True, text=True,
+                                     check=False)
+        self.assertEqual(checked.returncode, 0,
+                         checked.stdout + checked.stderr)
 
     def test_recorded_series_that_are_shown_are_recorded(self):
         recorded = set(re.findall(r"- record: (\S+)", self.rules))
@@ -100,7 +121,8 @@ class MetricNamesTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    DOCUMENT = sys.argv.pop(3) if len(sys.argv) > 3 else None
+    DOCUMENT = sys.argv.pop(4) if len(sys.argv) > 4 else None
+    PLACEMENT = sys.argv.pop(3)
     DASHBOARD = sys.argv.pop(2)
     ALERTS = sys.argv.pop(1)
     unittest.main()
