@@ -80,6 +80,9 @@ TEST_P(SlowReaderTest, AStreamThatNobodyReadsIsCutOffAfterItsTimeNotBefore) {
   EXPECT_EQ(handlers_.alive, 1);
   EXPECT_GT(gate_.usage_->unsent_bytes(), 0);
   server_->CutOffSlowReaders();
+  // gRPC tells a client how a stream ended once it has read what came before.
+  v1::WatchEventsResponse message;
+  EXPECT_FALSE(stream->Read(&message)) << "the message is not whole";
   ExpectCutOff(stream->Finish());
 }
 
