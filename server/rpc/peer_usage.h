@@ -51,7 +51,7 @@ class PeerUsage {
     if (unsent_bytes() < max_unsent_bytes_) return absl::OkStatus();
     return LimitError("max_unsent_bytes_per_client", max_unsent_bytes_,
                       "read the answers that are on their way first",
-                      absl::Seconds(1));
+                      absl::Milliseconds(100));
   }
 
  private:
