@@ -182,6 +182,10 @@ class Client::Connection {
     return response;
   }
 
+  absl::Status StreamOperations(
+      absl::FunctionRef<bool(v1::StreamOperationsRequest&)> fill,
+      OnMessage<v1::StreamOperationsResponse> on_answer, int window);
+
   const std::unique_ptr<v1::InfoService::Stub> info;
   const std::unique_ptr<v1::VmService::Stub> vm;
   const std::unique_ptr<v1::MemslotService::Stub> memslot;

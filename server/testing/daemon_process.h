@@ -30,6 +30,8 @@ class DaemonProcess {
   // Waits for its end and returns the exit status, or 128 plus the signal.
   int AwaitExit();
   void Signal(int number);
+  // The entries of a folder of its /proc, e.g. "fd" or "task".
+  int CountOf(const std::string& folder) const;
   // What it has written so far.
   std::string Output() const;
 
