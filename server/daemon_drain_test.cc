@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "server/daemon_fixture.h"
+#include "server/testing/cut_proxy.h"
 #include "tdp/v1/event_service.grpc.pb.h"
 #include "tdp/v1/mmu_service.grpc.pb.h"
 #include "tdp/v1/stats_service.grpc.pb.h"
@@ -186,6 +187,54 @@ TEST_F(DaemonDrainTest, TakesSignalsThatComeTogetherForOne) {
   stream->WritesDone();
   EXPECT_TRUE(stream->Finish().ok());
   EXPECT_EQ(daemon.AwaitExit(), 0) << daemon.Output();
+}
+
+TEST_F(DaemonDrainTest, ClientsThatDieLeaveNoThreadAndNoFile) {
+  DaemonProcess& daemon = Serve();
+  CreateVm("a");
+  const int files = daemon.CountOf("fd");
+  CutProxy proxy(folder_ + "/proxy", socket_);
+  const auto live_and_die = [&] {
+    const auto channel = grpc::CreateChannel(
+        "unix:" + folder_ + "/proxy", grpc::InsecureChannelCredentials());
+    grpc::ClientContext event_context;
+    v1::WatchEventsRequest watch;
+    watch.set_vm("vms/a");
+    const auto events =
+        v1::EventService::NewStub(channel)->WatchEvents(&event_context, watch);
+    v1::WatchEventsResponse event;
+    EXPECT_TRUE(events->Read(&event));
+    grpc::ClientContext operation_context;
+    const auto operations =
+        v1::MmuService::NewStub(channel)->StreamOperations(&operation_context);
+    v1::StreamOperationsRequest request;
+    request.set_vm("vms/a");
+    request.add_operations()->set_walk_gfn(0);
+    v1::StreamOperationsResponse response;
+    EXPECT_TRUE(operations->Write(request));
+    EXPECT_TRUE(operations->Read(&response));
+    proxy.Cut();
+    EXPECT_FALSE(events->Read(&event));
+    events->Finish();
+    EXPECT_FALSE(operations->Read(&response));
+    operations->Finish();
+  };
+  const auto settle = [&] {
+    const absl::Time patience = absl::Now() + absl::Seconds(60);
+    while (daemon.CountOf("fd") > files && absl::Now() < patience) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    EXPECT_LE(daemon.CountOf("fd"), files);
+  };
+  // gRPC starts some threads when they are first needed.
+  for (int i = 0; i < 5; ++i) live_and_die();
+  settle();
+  const int threads = daemon.CountOf("task");
+  for (int i = 0; i < 50; ++i) live_and_die();
+  settle();
+  EXPECT_LE(daemon.CountOf("task"), threads + 2) << "its own timers vary";
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.AwaitExit(), 0);
 }
 
 }  // namespace

@@ -145,6 +145,14 @@ absl::StatusOr<v1::GetVmStatsResponse> Client::GetVmStats(
                             &v1::StatsService::Stub::GetVmStats, request);
 }
 
+absl::Status Client::WatchVmStats(
+    const v1::WatchVmStatsRequest& request,
+    OnMessage<v1::WatchVmStatsResponse> on_message) {
+  return connection_->Stream(*connection_->stats,
+                             &v1::StatsService::Stub::WatchVmStats, request,
+                             on_message);
+}
+
 absl::Status Client::WatchEvents(
     const v1::WatchEventsRequest& request,
     OnMessage<v1::WatchEventsResponse> on_message) {

@@ -37,6 +37,10 @@ namespace tdp::client {
 
 inline constexpr absl::Duration kDefaultTimeout = absl::Seconds(30);
 
+// Enough that neither side waits for the other, with some hundred operations in
+// a message.
+inline constexpr int kDefaultOperationWindow = 4;
+
 // Gets each message of a stream; false ends the stream early, with success.
 template <typename Response>
 using OnMessage = absl::FunctionRef<bool(const Response&)>;
@@ -115,6 +119,13 @@ class Client {
   absl::StatusOr<v1::WalkGfnResponse> WalkGfn(const v1::WalkGfnRequest&);
   absl::Status WalkRange(const v1::WalkRangeRequest&,
                          OnMessage<v1::WalkRangeResponse>);
+  // Sends each message that `fill` makes of an empty one, until it gives false,
+  // with at most `window` of them unanswered. Answers come in order. Both are
+  // called on the caller's thread and must not keep the message.
+  absl::Status StreamOperations(
+      absl::FunctionRef<bool(v1::StreamOperationsRequest&)> fill,
+      OnMessage<v1::StreamOperationsResponse>,
+      int window = kDefaultOperationWindow);
 
   absl::StatusOr<v1::CreateDirtyConsumerResponse> CreateDirtyConsumer(
       const v1::CreateDirtyConsumerRequest&);
@@ -138,6 +149,8 @@ class Client {
 
   absl::StatusOr<v1::GetVmStatsResponse> GetVmStats(
       const v1::GetVmStatsRequest&);
+  absl::Status WatchVmStats(const v1::WatchVmStatsRequest&,
+                            OnMessage<v1::WatchVmStatsResponse>);
   absl::Status WatchEvents(const v1::WatchEventsRequest&,
                            OnMessage<v1::WatchEventsResponse>);
   absl::StatusOr<v1::ListWaitingAccessesResponse> ListWaitingAccesses(

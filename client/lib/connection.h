@@ -184,6 +184,10 @@ class Client::Connection {
     return response;
   }
 
+  absl::Status StreamOperations(
+      absl::FunctionRef<bool(v1::StreamOperationsRequest&)> fill,
+      OnMessage<v1::StreamOperationsResponse> on_answer, int window);
+
   const std::unique_ptr<grpc::health::v1::Health::Stub> health;
   const std::unique_ptr<v1::InfoService::Stub> info;
   const std::unique_ptr<v1::VmService::Stub> vm;

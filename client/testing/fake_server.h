@@ -160,7 +160,11 @@ class FakeServer {
   FakeUnary<std::vector<v1::ClearDirtyLogRequest>, v1::ClearDirtyLogResponse>
       clear_dirty_log;
   FakeUnary<v1::GetVmStatsRequest, v1::GetVmStatsResponse> get_vm_stats;
+  FakeStream<v1::WatchVmStatsRequest, v1::WatchVmStatsResponse> watch_vm_stats;
   FakeStream<v1::WalkRangeRequest, v1::WalkRangeResponse> walk_range;
+  // Each message with its answer.
+  FakeUnary<v1::StreamOperationsRequest, v1::StreamOperationsResponse>
+      stream_operations;
   FakeStream<v1::WatchEventsRequest, v1::WatchEventsResponse> watch_events;
   FakeUnary<v1::ListWaitingAccessesRequest, v1::ListWaitingAccessesResponse>
       list_waiting_accesses;

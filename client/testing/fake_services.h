@@ -224,6 +224,20 @@ class FakeMmuService final : public v1::MmuService::Service {
                         v1::ZapRangeResponse* response) override {
     return calls_.Unary(calls_.fake.zap_range, *context, *request, *response);
   }
+  grpc::Status StreamOperations(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::StreamOperationsResponse,
+                               v1::StreamOperationsRequest>* stream) override {
+    v1::StreamOperationsRequest request;
+    while (stream->Read(&request)) {
+      v1::StreamOperationsResponse response;
+      const grpc::Status status = calls_.Unary(calls_.fake.stream_operations,
+                                               *context, request, response);
+      if (!status.ok()) return status;
+      if (!stream->Write(response)) break;
+    }
+    return grpc::Status::OK;
+  }
   grpc::Status ZapAll(grpc::ServerContext* context,
                       const v1::ZapAllRequest* request,
                       v1::ZapAllResponse* response) override {
@@ -335,6 +349,12 @@ class FakeStatsService final : public v1::StatsService::Service {
                           v1::GetVmStatsResponse* response) override {
     return calls_.Unary(calls_.fake.get_vm_stats, *context, *request,
                         *response);
+  }
+  grpc::Status WatchVmStats(
+      grpc::ServerContext* context, const v1::WatchVmStatsRequest* request,
+      grpc::ServerWriter<v1::WatchVmStatsResponse>* writer) override {
+    return calls_.Stream(calls_.fake.watch_vm_stats, *context, *request,
+                         *writer);
   }
 
  private:

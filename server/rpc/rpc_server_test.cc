@@ -216,6 +216,35 @@ TEST_P(RpcServerTest, RefusesAMessageOverTheLimitWithASentence) {
   EXPECT_TRUE(CallShort(std::string(900, 'x')).ok());
 }
 
+TEST_P(RpcServerTest, HoldsBackCallsOverTheLimitOfAConnection) {
+  handlers_.on_event =
+      [](CallContext&, v1::WatchEventsResponse*) -> absl::StatusOr<StreamStep> {
+    return StreamStep::Park();
+  };
+  Start({.max_streams_per_connection = 3});
+  EXPECT_TRUE(CallShort().ok()) << "gRPC has learnt the limit";
+  grpc::ClientContext contexts[2];
+  auto first = events_->WatchEvents(&contexts[0], v1::WatchEventsRequest());
+  auto second = events_->WatchEvents(&contexts[1], v1::WatchEventsRequest());
+  while (handlers_.alive < 2) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_TRUE(CallShort().ok()) << "the third at a time";
+  grpc::ClientContext third_context;
+  auto third = events_->WatchEvents(&third_context, v1::WatchEventsRequest());
+  while (handlers_.alive < 3) absl::SleepFor(absl::Milliseconds(1));
+  grpc::ClientContext waiting;
+  waiting.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(1)));
+  v1::GetVmResponse response;
+  EXPECT_EQ(vms_->GetVm(&waiting, v1::GetVmRequest(), &response).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  third_context.TryCancel();
+  third->Finish();
+  EXPECT_TRUE(CallShort().ok());
+  contexts[0].TryCancel();
+  contexts[1].TryCancel();
+  first->Finish();
+  second->Finish();
+}
+
 TEST_P(RpcServerTest, DrainsByRefusingNewCallsAndFinishingOldOnes) {
   absl::Notification started;
   absl::Notification release;

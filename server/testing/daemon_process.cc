@@ -6,11 +6,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
 namespace tdp::server {
@@ -56,6 +58,12 @@ int DaemonProcess::AwaitExit() {
 
 void DaemonProcess::Signal(int number) {
   if (!ended_) kill(pid_, number);
+}
+
+int DaemonProcess::CountOf(const std::string& folder) const {
+  const std::filesystem::directory_iterator entries(
+      absl::StrCat("/proc/", pid_, "/", folder));
+  return static_cast<int>(std::distance(begin(entries), end(entries)));
 }
 
 std::string DaemonProcess::Output() const {

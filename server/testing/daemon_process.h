@@ -31,6 +31,8 @@ class DaemonProcess {
   int AwaitExit();
   void Signal(int number);
   pid_t pid() const { return pid_; }
+  // The entries of a folder of its /proc, e.g. "fd" or "task".
+  int CountOf(const std::string& folder) const;
   // What it has written so far.
   std::string Output() const;
 
