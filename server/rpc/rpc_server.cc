@@ -45,6 +45,9 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
   builder.AddChannelArgument(
       GRPC_ARG_MAX_CONCURRENT_STREAMS,
       static_cast<int>(options_.max_streams_per_connection));
+  // Nobody asks for the counts that gRPC keeps of every call.
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
   for (const auto& service : services_) builder.RegisterService(service.get());
   builder.RegisterAsyncGenericService(&unknown_methods_);
   for (int i = 0; i < options_.poller_count; ++i) {
