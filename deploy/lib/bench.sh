@@ -1,9 +1,12 @@
 # shellcheck shell=bash
-# Measures the page tables against what they replace: one program, built twice.
-# Lock hold times come from the second build, which has hooks in the locks; all
-# others from a build without them. Verdicts are results, not errors.
+# Measures the page tables against what they replace, by a program that is built
+# twice: lock hold times come from the second build, which has hooks in the
+# locks. Then the daemon against bare gRPC servers. Verdicts are results, not
+# errors.
 
 readonly BENCH=//engine/bench:tdp_bench
+readonly RPC_BENCH=//server/bench:rpc_bench
+readonly ECHO_SERVER=//server/bench:echo_server
 readonly BENCH_SECONDS=1080
 readonly BENCH_HOOK_ROWS=E9
 readonly BENCH_HOOKED=--config=lock-hooks
@@ -11,18 +14,24 @@ readonly BENCH_HOOKED=--config=lock-hooks
 verb_bench() {
   setup_build
   make_scratch
-  local plain hooked
-  run_bazel build --config=release -- "$BENCH"
+  local plain hooked rpc tdpd echo_server
+  run_bazel build --config=release -- "$BENCH" "$RPC_BENCH" //server:tdpd \
+    "$ECHO_SERVER"
   run_bazel build "$BENCH_HOOKED" -- "$BENCH"
   plain="$(built_file "$BENCH" --config=release)"
   hooked="$(built_file "$BENCH" "$BENCH_HOOKED")"
+  rpc="$(built_file "$RPC_BENCH" --config=release)"
+  tdpd="$(built_file //server:tdpd --config=release)"
+  echo_server="$(built_file "$ECHO_SERVER" --config=release)"
   stop_bazel
 
   local deadline=$((SECONDS + BENCH_SECONDS))
   measure "$hooked" "$SCRATCH/hooks.json" --rows "$BENCH_HOOK_ROWS"
   measure "$plain" "$SCRATCH/plain.json"
+  measure "$rpc" "$SCRATCH/rpc.json" --tdpd "$tdpd" \
+    --echo_server "$echo_server"
   merge_results "$SCRATCH/plain.json" "$SCRATCH/hooks.json" \
-    >"$SCRATCH/bench.json"
+    "$SCRATCH/rpc.json" >"$SCRATCH/bench.json"
   mv "$SCRATCH/bench.json" "$REPO/bench.json"
   say "results: $REPO/bench.json"
 }
@@ -42,16 +51,17 @@ measured_commit() {
     echo unknown
 }
 
-# merge_results PLAIN HOOKS: prints PLAIN with the rows of HOOKS added.
+# merge_results PLAIN HOOKS RPC: prints PLAIN with the rows of the others added.
 merge_results() {
   /usr/bin/python3 - "$@" <<'PYTHON'
 import json
 import sys
 
-plain, hooks = (json.load(open(path)) for path in sys.argv[1:])
+plain, hooks, rpc = (json.load(open(path)) for path in sys.argv[1:])
 for row in hooks["rows"]:
     row["note"] = "build with hooks in the locks; " + row["note"]
-plain["rows"] += hooks["rows"]
+plain["rows"] += hooks["rows"] + rpc["rows"]
+plain["machine"]["hypervisor"] = rpc["machine"]["hypervisor"]
 json.dump(plain, sys.stdout, indent=1)
 print()
 PYTHON

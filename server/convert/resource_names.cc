@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "engine/base/errors.h"
 #include "server/convert/text.h"
 
@@ -65,11 +66,12 @@ absl::Status CheckId(absl::string_view field, absl::string_view id) {
 
 absl::StatusOr<std::string> ParseVmName(absl::string_view field,
                                         absl::string_view name) {
-  const std::vector<absl::string_view> parts = absl::StrSplit(name, '/');
-  if (parts.size() != 2 || parts[0] != "vms" || !IsId(parts[1])) {
+  // Every walk comes through here: no list of parts is made.
+  absl::string_view id = name;
+  if (!absl::ConsumePrefix(&id, "vms/") || !IsId(id)) {
     return NameError(field, name, "vms/{vm}");
   }
-  return std::string(parts[1]);
+  return std::string(id);
 }
 
 absl::StatusOr<MemslotName> ParseMemslotName(absl::string_view field,

@@ -185,6 +185,11 @@ void Call::Complete(const absl::Status& status) {
     gate->Completing(server_context(), context_, status);
   }
   BeginSend(status.ok() ? response_bytes() : 0);
+  // Nearly every call: nothing is built for it.
+  if (status.ok()) {
+    SendStatus(grpc::Status::OK, finished_.Start());
+    return;
+  }
   SendStatus(ToGrpcStatus(status), finished_.Start());
 }
 

@@ -80,6 +80,10 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
   builder.AddChannelArgument(
       GRPC_ARG_MAX_CONCURRENT_STREAMS,
       static_cast<int>(options_.max_streams_per_connection));
+  // Nobody asks for the counts that gRPC keeps of every call, and answers are
+  // never compressed. Requests may be.
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
   AddTransportLimits(builder);
   for (const auto& service : services_) builder.RegisterService(service.get());
   builder.RegisterAsyncGenericService(&unknown_methods_);

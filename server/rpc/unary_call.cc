@@ -3,9 +3,10 @@
 namespace tdp::server {
 
 void UnaryCallBase::Begin() {
-  // Most calls are answered in place: they allocate nothing on their way.
+  // Most calls are answered in place. They allocate nothing on their way, and
+  // have not waited: whether they are still wanted is no question.
   if (run_on() == RunOn::kPoller) {
-    Run();
+    Invoke();
     return;
   }
   auto self = std::static_pointer_cast<UnaryCallBase>(shared_from_this());
