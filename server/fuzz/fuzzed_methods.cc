@@ -207,6 +207,8 @@ void Table::AddMmu() {
       &MmuHandler::CollapseHugePages);
   Add("MmuService.AgeRange", kChanges, &H::mmu, &MmuHandler::AgeRange);
   Add("MmuService.ApplyBatch", kChanges, &H::mmu, &MmuHandler::ApplyBatch);
+  Add("MmuService.StreamOperations", kChanges, &H::mmu,
+      &MmuHandler::StreamOperations);
 }
 
 void Table::AddMemory() {
@@ -242,6 +244,8 @@ void Table::AddRest() {
   constexpr Kind kReads = Kind::kReads;
   Add("InfoService.GetInfo", kReads, &H::info, &InfoHandler::GetInfo);
   Add("StatsService.GetVmStats", kReads, &H::stats, &StatsHandler::GetVmStats);
+  Add("StatsService.WatchVmStats", kReads, &H::stats,
+      &StatsHandler::WatchVmStats);
   Add("EventService.WatchEvents", kReads, &H::event,
       &EventHandler::WatchEvents);
   Add("EventService.ListWaitingAccesses", kReads, &H::event,
