@@ -257,5 +257,24 @@ TEST_F(TdpctlTest, StatisticsHaveTheNamesOfTheApi) {
               HasSubstr("\"faultFixedCount\":\"224\""));
 }
 
+TEST_F(TdpctlTest, WatchedStatisticsAreABlockForEachSample) {
+  const auto sample =
+      Proto<v1::WatchVmStatsResponse>(R"pb(stats { leaf_4k_count: 224 })pb");
+  server_.watch_vm_stats.Return({sample, sample, sample});
+  const std::string text =
+      Run({"stats", "demo", "--watch", "--interval=1500ms", "--count=2"});
+  EXPECT_THAT(text, HasSubstr("leaf_4k_count                  224\n"));
+  EXPECT_THAT(text, HasSubstr("\n\nSTATISTIC"));
+  EXPECT_EQ(text.find("STATISTIC", text.find("\n\nSTATISTIC") + 3),
+            std::string::npos)
+      << "two blocks, not three";
+  EXPECT_THAT(server_.watch_vm_stats.requests().at(0),
+              EqualsProto(R"pb(vm: "vms/demo"
+                               interval { seconds: 1 nanos: 500000000 })pb"));
+  EXPECT_NE(RunAny({"stats", "demo", "--count=2"}).exit_code, 0);
+  EXPECT_THAT(Run({"stats", "demo", "--watch", "--json"}),
+              HasSubstr("\"leaf4kCount\":\"224\""));
+}
+
 }  // namespace
 }  // namespace tdp::client

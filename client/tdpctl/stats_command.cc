@@ -1,14 +1,21 @@
 // tdpctl stats.
 
 #include <cstdint>
+#include <limits>
+#include <ostream>
+#include <sstream>
 #include <string>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "client/lib/address.h"
+#include "client/lib/duration.h"
+#include "client/lib/live_block.h"
 #include "client/lib/log2_histogram.h"
 #include "client/lib/table.h"
 #include "client/tdpctl/commands.h"
+#include "google/protobuf/util/time_util.h"
 
 namespace tdp::client {
 namespace {
@@ -18,6 +25,13 @@ using google::protobuf::FieldDescriptor;
 constexpr int kMedian = 50;
 constexpr int kTail = 99;
 constexpr int kMaximum = 100;
+
+struct StatsArgs {
+  std::string vm;
+  bool watch = false;
+  absl::Duration interval = absl::Seconds(1);
+  int64_t count = std::numeric_limits<int64_t>::max();
+};
 
 // Every number of the message by its field's name, so that a statistic added to
 // the API needs nothing here.
@@ -58,15 +72,44 @@ void PrintFaults(const v1::VmStats& stats, std::ostream& out) {
   table.Flush(out);
 }
 
-absl::Status RunStats(Session& session, const v1::GetVmStatsRequest& request) {
+void Print(const v1::VmStats& stats, std::ostream& out) {
+  PrintNumbers(stats, out);
+  PrintFaults(stats, out);
+}
+
+absl::Status Watch(Session& session, const StatsArgs& args) {
+  v1::WatchVmStatsRequest request;
+  request.set_vm(args.vm);
+  *request.mutable_interval() =
+      google::protobuf::util::TimeUtil::NanosecondsToDuration(
+          absl::ToInt64Nanoseconds(args.interval));
+  LiveBlock block(session.out_terminal(), session.out());
+  int64_t left = args.count;
+  return session.client().WatchVmStats(
+      request, [&](const v1::WatchVmStatsResponse& response) {
+        if (session.json()) {
+          session.PrintJson(response);
+        } else {
+          std::ostringstream text;
+          Print(response.stats(), text);
+          block.Show(text.str());
+        }
+        // Nobody is watching any more if the output is closed.
+        return --left > 0 && session.out().good();
+      });
+}
+
+absl::Status RunStats(Session& session, const StatsArgs& args) {
+  if (args.watch) return Watch(session, args);
+  v1::GetVmStatsRequest request;
+  request.set_vm(args.vm);
   const auto response = session.client().GetVmStats(request);
   if (!response.ok()) return response.status();
   if (session.json()) {
     session.PrintJson(*response);
-    return absl::OkStatus();
+  } else {
+    Print(response->stats(), session.out());
   }
-  PrintNumbers(response->stats(), session.out());
-  PrintFaults(response->stats(), session.out());
   return absl::OkStatus();
 }
 
@@ -75,8 +118,24 @@ absl::Status RunStats(Session& session, const v1::GetVmStatsRequest& request) {
 void AddStatsCommand(CommandSet& commands) {
   auto command = commands.Add(commands.root(), "stats",
                               "Counters and gauges of a VM", RunStats);
-  v1::GetVmStatsRequest* request = command.args.get();
-  command.parameters.AddVm([=](const std::string& vm) { request->set_vm(vm); });
+  StatsArgs* args = command.args.get();
+  command.parameters.AddVm([=](const std::string& vm) { args->vm = vm; });
+  command.parameters.AddFlag(
+      {.name = "--watch",
+       .description = "Look again and again; on a terminal they are redrawn"},
+      [=] { args->watch = true; });
+  command.parameters.Add(
+      {.name = "--interval",
+       .description = "Time between two looks, e.g. 10, 500ms",
+       .shown_default = "1s",
+       .needs = "--watch"},
+      ParsePositiveDuration,
+      [=](absl::Duration interval) { args->interval = interval; });
+  command.parameters.Add(
+      {.name = "--count",
+       .description = "End after so many looks; never unless given",
+       .needs = "--watch"},
+      ParseCount, [=](int64_t count) { args->count = count; });
 }
 
 }  // namespace tdp::client

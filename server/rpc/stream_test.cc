@@ -239,6 +239,30 @@ TEST_P(StreamTest, AnswersABidiStreamInOrder) {
   EXPECT_TRUE(stream->Finish().ok());
 }
 
+TEST_P(StreamTest, HoldsBackABidiStreamWhoseAnswersAreNotRead) {
+  Start();
+  grpc::ClientContext context;
+  auto stream = mmu_->StreamOperations(&context);
+  std::atomic<int> written = 0;
+  std::thread writer([&] {
+    v1::StreamOperationsRequest request;
+    for (int i = 0; i < 50000; ++i) request.add_operations();
+    while (stream->Write(request)) ++written;
+  });
+  // Answers are as large as messages: what is taken in must settle at what the
+  // windows of both directions hold.
+  int before = -1;
+  while (before != written) {
+    before = written;
+    absl::SleepFor(absl::Milliseconds(200));
+  }
+  EXPECT_LT(written, 500);
+  EXPECT_TRUE(CallShort().ok()) << "the connection serves others";
+  context.TryCancel();
+  writer.join();
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
 TEST_P(StreamTest, EndsABidiStreamWithAnErrorOrACancellation) {
   Start();
   {

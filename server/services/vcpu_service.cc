@@ -21,7 +21,9 @@ namespace tdp::server {
 namespace {
 
 // A wait asks the engine for at most this long at a time, so that one whose
-// caller is gone, or one of a daemon that drains, ends soon.
+// caller is gone, or one of a daemon that drains, ends soon. The first slices
+// are short: who opens waits only to give them up must not pile them up.
+constexpr absl::Duration kFirstWaitSlice = absl::Milliseconds(8);
 constexpr absl::Duration kWaitSlice = absl::Milliseconds(500);
 
 // The answer is on its way when the caller's deadline comes.
@@ -46,8 +48,8 @@ class VcpuWait : public std::enable_shared_from_this<VcpuWait> {
         answer_time_(AnswerTime(context.deadline())) {}
 
   void WaitOneSlice() {
-    const absl::Time slice_end =
-        std::min(answer_time_, absl::Now() + kWaitSlice);
+    const absl::Time slice_end = std::min(answer_time_, absl::Now() + slice_);
+    slice_ = std::min(2 * slice_, kWaitSlice);
     const absl::Status status = vm_->WaitVcpu(
         name_.index, slice_end, [self = shared_from_this()](VcpuInfo info) {
           // On a thread of the engine, which must not be held up.
@@ -78,6 +80,7 @@ class VcpuWait : public std::enable_shared_from_this<VcpuWait> {
   v1::Vcpu* const out_;  // lives as long as reply_
   const Reply reply_;
   const absl::Time answer_time_;
+  absl::Duration slice_ = kFirstWaitSlice;  // of whoever starts the next one
 };
 
 }  // namespace
