@@ -20,13 +20,13 @@
 #include "absl/debugging/symbolize.h"
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "engine/base/limits.h"
 #include "engine/vm/vm_registry.h"
 #include "server/base/command_line.h"
 #include "server/base/log.h"
+#include "server/base/process_tuning.h"
 #include "server/base/service_manager.h"
 #include "server/base/version.h"
 #include "server/daemon.h"
@@ -202,11 +202,8 @@ bool ParseHypervisor(const std::string& text, HypervisorKind* kind) {
 }
 
 int Main(int argc, char** argv) {
-#ifdef NDEBUG
-  // Debian's Abseil comes with its debug checks, which track the order of all
-  // locks behind one more lock: a microsecond for each call.
-  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-#endif
+  // It is no error if that does not work, only slower.
+  (void)TuneProcess();
   const sigset_t signals = BlockSignals();
   absl::InitializeSymbolizer(argv[0]);
   absl::InstallFailureSignalHandler(absl::FailureSignalHandlerOptions());

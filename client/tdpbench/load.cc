@@ -81,12 +81,12 @@ class Load {
   void RunSchedule(Schedule& schedule, absl::Time end, bool measured) {
     while (true) {
       const absl::Time now = absl::Now();
-      if (now >= end) return;
       while (!free_.empty()) {
         const auto due = schedule.TakeDue(now);
         if (!due.has_value()) break;
         Start(*due, measured);
       }
+      if (now >= end) return;
       TakeEvent(free_.empty() ? end : schedule.NextTime(now));
     }
   }

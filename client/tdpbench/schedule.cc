@@ -11,10 +11,9 @@ absl::Time Schedule::TimeOf(int64_t call) const {
 }
 
 std::optional<absl::Time> Schedule::TakeDue(absl::Time now) {
-  if (now >= end_) return std::nullopt;
-  if (rate_ == 0) return now;
+  if (rate_ == 0) return now < end_ ? std::optional(now) : std::nullopt;
   const absl::Time time = TimeOf(taken_);
-  if (time > now) return std::nullopt;
+  if (time > now || time >= end_) return std::nullopt;
   ++taken_;
   return time;
 }

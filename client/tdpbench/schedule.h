@@ -22,7 +22,8 @@ class Schedule {
   Schedule(absl::Time start, absl::Time end, double rate)
       : start_(start), end_(end), rate_(rate) {}
 
-  // When the next call should start: now or earlier, or no call is due.
+  // When the next call should start: now or earlier, or no call is due. After
+  // the end, those of an open loop that should have started before.
   std::optional<absl::Time> TakeDue(absl::Time now);
   // When to ask again at the latest if there is room.
   absl::Time NextTime(absl::Time now) const;

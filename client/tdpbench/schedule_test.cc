@@ -40,15 +40,18 @@ TEST(ScheduleTest, RatesDoNotDrift) {
   EXPECT_LT(last - time, absl::Microseconds(1));
 }
 
-TEST(ScheduleTest, NothingStartsAfterTheEndAndWhatDidNotIsCounted) {
+TEST(ScheduleTest, AfterTheEndOnlyLateCallsStartAndWhatDidNotIsCounted) {
   Schedule schedule(kStart, kStart + absl::Seconds(1), 10);
   EXPECT_EQ(schedule.MissedCount(), 10);
   schedule.TakeDue(kStart);
   schedule.TakeDue(kStart + absl::Milliseconds(900));
-  EXPECT_EQ(schedule.TakeDue(kStart + absl::Seconds(1)), std::nullopt);
   EXPECT_EQ(schedule.MissedCount(), 8);
-  EXPECT_EQ(schedule.NextTime(kStart + absl::Seconds(2)),
-            kStart + absl::Milliseconds(200));
+  const absl::Time after = kStart + absl::Seconds(2);
+  EXPECT_EQ(schedule.NextTime(after), kStart + absl::Milliseconds(200));
+  EXPECT_EQ(schedule.TakeDue(after), kStart + absl::Milliseconds(200));
+  for (int i = 3; i < 10; ++i) EXPECT_NE(schedule.TakeDue(after), std::nullopt);
+  EXPECT_EQ(schedule.TakeDue(after), std::nullopt) << "the tenth is the last";
+  EXPECT_EQ(schedule.MissedCount(), 0);
 }
 
 TEST(ScheduleTest, AClosedLoopStartsCallsAsLongAsThereIsTime) {
