@@ -211,6 +211,10 @@ absl::Status Daemon::Serve(const DaemonOptions& options) {
       RpcServer::Options{.poller_count = kPollerCount, .gates = gates},
       *executor_);
   services_->AddTo(*server_);
+  admission_metrics_ = std::make_unique<AdmissionMetrics>(*access_, *overload_);
+  observe_->AddMetricSource(admission_metrics_.get());
+  observe_->AddStateSection(
+      {"admission", [this] { return admission_metrics_->Describe(); }});
   observe_->Attach(*server_);
 
   std::vector<int> ports;

@@ -18,6 +18,7 @@
 #include "server/access/access.h"
 #include "server/base/executor.h"
 #include "server/listen_address.h"
+#include "server/observe/admission_metrics.h"
 #include "server/observe/observability.h"
 #include "server/overload/overload_gate.h"
 #include "server/rpc/rpc_server.h"
@@ -87,6 +88,7 @@ class Daemon {
   std::vector<std::unique_ptr<UnixSocketClaim>> claims_;
   std::unique_ptr<Access> access_;
   std::unique_ptr<OverloadGate> overload_;
+  std::unique_ptr<AdmissionMetrics> admission_metrics_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<VmRegistry> registry_;
   std::unique_ptr<Observability> observe_;

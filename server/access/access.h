@@ -41,6 +41,7 @@ class Access {
   ~Access();
 
   AccessGate& gate() { return gate_; }
+  const AccessGate& gate() const { return gate_; }
   const PolicySource& policy() const { return *policy_; }
   // Null without TLS.
   const TlsFiles* tls_files() const { return tls_files_.get(); }
