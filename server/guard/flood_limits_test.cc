@@ -1,5 +1,6 @@
 #include "server/guard/flood_limits.h"
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <set>
@@ -83,6 +84,8 @@ class FloodLimitsTest : public testing::Test {
       EXPECT_EQ(Receive(*watch, make(0), 100 * kSecond), reason)
           << "a connection that was cut off is fine again";
     }
+    // But never more than at once.
+    per_second = std::min(per_second, limit);
     PeerBudget peer(total_);
     const auto watch = Connect(peer);
     for (int64_t n = 0; n < limit; ++n) Receive(*watch, make(n));
