@@ -11,6 +11,7 @@
 set -euo pipefail
 
 readonly PACKAGE="$1" FOLDER="$2"
+PATH="$PATH:/usr/sbin:/sbin"
 HERE="$(dirname "${BASH_SOURCE[0]}")"
 readonly HERE ROOT="$FOLDER/root"
 # Who the daemon is if nobody says otherwise.

@@ -119,7 +119,8 @@ class InstallTest(unittest.TestCase):
         # What it depends on is there, but not in this folder.
         run("dpkg", f"--root={self.root}", "--force-script-chrootless",
             "--force-depends", "--log=/dev/null", *arguments,
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+            env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin",
+                 "DEBIAN_FRONTEND": "noninteractive"})
 
     def path(self, name):
         return os.path.join(self.root, name)

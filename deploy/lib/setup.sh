@@ -49,6 +49,7 @@ readonly PACKAGE_PACKAGES=(
 readonly LONG_TEST_PACKAGES=(
   lintian
   mmdebstrap
+  systemd-container
 )
 
 readonly NPM_DIR="$CACHE/npm"
