@@ -51,6 +51,7 @@ put 644 deploy/systemd/sysusers.conf usr/lib/sysusers.d/tdpd.conf
 put 644 deploy/systemd/tmpfiles.conf usr/lib/tmpfiles.d/tdpd.conf
 put 644 deploy/udev/60-tdpd.rules lib/udev/rules.d/60-tdpd.rules
 put 644 deploy/systemd/tdpd.conf etc/tdpd/tdpd.conf
+put 644 deploy/systemd/policy etc/tdpd/policy
 put 644 "$HERE/lintian-overrides" usr/share/lintian/overrides/tdpd
 
 doc=usr/share/doc/tdpd
@@ -84,7 +85,7 @@ sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" \
   -e "s/@INSTALLED_SIZE@/$installed_size/" -e "s/@DEPENDS@/$depends/" \
   "$HERE/control.in" >"$root/DEBIAN/control"
 install --mode=755 "$HERE"/scripts/* "$root/DEBIAN/"
-echo /etc/tdpd/tdpd.conf >"$root/DEBIAN/conffiles"
+printf '%s\n' /etc/tdpd/policy /etc/tdpd/tdpd.conf >"$root/DEBIAN/conffiles"
 (cd "$root" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | sort -z |
   xargs -0 md5sum) >"$root/DEBIAN/md5sums"
 

@@ -13,6 +13,7 @@ import tempfile
 import unittest
 
 SYSTEM_FILES = {
+    "etc/tdpd/policy": 0o644,
     "etc/tdpd/tdpd.conf": 0o644,
     "lib/systemd/system/tdpd.service": 0o644,
     "lib/udev/rules.d/60-tdpd.rules": 0o644,

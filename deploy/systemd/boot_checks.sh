@@ -4,7 +4,7 @@
 # ends the system.
 set -uo pipefail
 exec >/root/result 2>&1
-trap 'systemctl poweroff' EXIT
+trap 'systemctl poweroff >/dev/null 2>&1' EXIT
 
 fail() {
   echo "failed: $*"
@@ -28,13 +28,14 @@ restarts() { systemctl show --value --property=NRestarts tdpd; }
 restarted() { [[ "$(restarts)" -ge "$1" ]] && systemctl -q is-active tdpd; }
 
 run_guest() {
-  local ctl=(tdpctl --target=unix:/run/tdpd/tdpd.sock)
-  "${ctl[@]}" vm create a --vcpus=1 &&
-    "${ctl[@]}" slot create a ram --base=0 --size=16M &&
-    "${ctl[@]}" guest touch a --range=0..16M --write &&
-    "${ctl[@]}" vm start a && "${ctl[@]}" vcpu wait a 0 &&
-    "${ctl[@]}" audit a 0..16M | grep "4096 frames: 0 divergent" ||
-    fail "a guest does not run"
+  local ctl=(tdpctl --target=unix:/run/tdpd/tdpd.sock) words
+  for words in "vm create a --vcpus=1" "slot create a ram --base=0 --size=16M" \
+    "guest touch a --range=0..16M --write" "vm start a" "vcpu wait a 0"; do
+    # shellcheck disable=SC2086  # words
+    "${ctl[@]}" $words || fail "$words"
+  done
+  "${ctl[@]}" audit a 0..16M | grep "4096 frames: 0 divergent" ||
+    fail "the audit says otherwise"
 }
 
 # No udev runs in a container: what its rules would do is done by hand, once the
