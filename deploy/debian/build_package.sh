@@ -9,9 +9,10 @@ readonly FOLDER="$1"
 readonly BINARIES=("${@:2}")
 readonly HERE=deploy/debian
 
-# Times in the package; those of the commit where there is one.
+# Times in the package: the commit's, and outside of a repository a fixed one.
 if [[ -z "${SOURCE_DATE_EPOCH:-}" ]]; then
-  SOURCE_DATE_EPOCH="$(git log -1 --format=%ct 2>/dev/null || echo 0)"
+  SOURCE_DATE_EPOCH="$(git log -1 --format=%ct 2>/dev/null ||
+    date --date=2026-01-01 --utc +%s)"
 fi
 export SOURCE_DATE_EPOCH
 
