@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "engine/base/limits.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/descriptor.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -133,6 +134,23 @@ TEST_F(DaemonServiceTest, EndsAtOnceAtASecondSignal) {
   EXPECT_EQ(daemon.AwaitExit(), 1);
   EXPECT_THAT(daemon.Output(), HasSubstr("a second signal"));
   stream->Finish();
+}
+
+TEST_F(DaemonServiceTest, TakesHeadersOfEightKibibytesAndNoMore) {
+  Serve();
+  // What HTTP/2 counts for a header besides its name and value, and what gRPC's
+  // own headers of a call take, with room.
+  constexpr int64_t kOwnBytes = 600;
+  const auto call_with = [&](int64_t bytes) {
+    grpc::ClientContext context;
+    context.AddMetadata("filler", std::string(static_cast<size_t>(bytes), 'f'));
+    v1::GetInfoResponse response;
+    return v1::InfoService::NewStub(channel_)->GetInfo(
+        &context, v1::GetInfoRequest(), &response);
+  };
+  EXPECT_TRUE(call_with(limits::kMaxMetadataBytes - kOwnBytes).ok());
+  EXPECT_EQ(call_with(limits::kMaxMetadataBytes + 1).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
 TEST_F(DaemonServiceTest, DescribesItselfByReflection) {

@@ -92,8 +92,11 @@ expect_error $mmu/MapRange \
 expect $mmu/AgeRange \
   '{"vm":"vms/curl","range":{"endGfn":"1024"},"testOnly":true}' \
   '"youngFrameCount":"6"'
-expect_error tdp.v1.StatsService/WatchVmStats '{"vm":"vms/curl"}' \
-  unimplemented NOT_IMPLEMENTED
+expect $mmu/StreamOperations \
+  '{"vm":"vms/curl","operations":[{"walkGfn":"7"},{"zap":{"range":{"startGfn":"6","endGfn":"7"}}}]}' \
+  '"baseGfn":"7".*"changedCount":"1"'
+expect_error tdp.v1.StatsService/WatchVmStats \
+  '{"vm":"vms/curl","interval":"0.001s"}' invalid_argument FIELD_INVALID
 expect tdp.v1.WorkingSetService/EstimateWorkingSet '{"vm":"vms/curl"}' \
   '"buckets":\[\{"minAge":"0s","frameCount":"6"\}'
 expect_error $vm/CreateVm '{"vmId":"Not A Name","vm":{"vcpuCount":1}}' \

@@ -33,6 +33,7 @@ int Main(int argc, char** argv) {
     RunStreamRows(harness, world);
     RunInterferenceRows(harness, world);
     RunApiRows(harness, world);
+    RunAttackRows(harness, world);
     return {{"hypervisor", world.Hypervisor()}};
   });
 }

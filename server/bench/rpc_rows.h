@@ -16,6 +16,7 @@ void RunBulkRows(tdp::bench::Harness& harness, World& world);          // R2, R3
 void RunStreamRows(tdp::bench::Harness& harness, World& world);        // R4
 void RunInterferenceRows(tdp::bench::Harness& harness, World& world);  // R5
 void RunApiRows(tdp::bench::Harness& harness, World& world);           // R6
+void RunAttackRows(tdp::bench::Harness& harness, World& world);        // A1-4
 
 }  // namespace tdp::server::bench
 

@@ -17,10 +17,10 @@ namespace tdp::server::guard_limits {
 // Connections: in all, of one user of this host, of one peer.
 inline constexpr int64_t kMaxConnections = 1024;
 inline constexpr int64_t kMaxConnectionsPerUser = 768;
-inline constexpr int64_t kMaxConnectionsPerPeer = 256;
+inline constexpr int64_t kMaxConnectionsPerPeer = 128;
 // Attempts of one peer to connect.
-inline constexpr int64_t kConnectBurst = 512;
-inline constexpr int64_t kConnectsPerSecond = 100;
+inline constexpr int64_t kConnectBurst = 128;
+inline constexpr int64_t kConnectsPerSecond = 50;
 
 // Streams that are open, whoever has to go on.
 inline constexpr int64_t kMaxOpenStreams = 4096;

@@ -6,7 +6,12 @@ void UnaryCallBase::Begin() {
   // Most calls are answered in place. They allocate nothing on their way, and
   // have not waited: whether they are still wanted is no question.
   if (run_on() == RunOn::kPoller) {
-    Invoke();
+    const absl::Status room = context().CheckRoom();
+    if (room.ok()) {
+      Invoke();
+    } else {
+      Complete(room);
+    }
     return;
   }
   auto self = std::static_pointer_cast<UnaryCallBase>(shared_from_this());
