@@ -16,9 +16,9 @@ uint64_t ClientIdOf(const CallContext& context) {
   return context.peer() == nullptr ? 0 : context.peer()->id;
 }
 
-TokenBucket BucketOf(int64_t rate, int64_t burst_seconds) {
+WorkBucket BucketOf(int64_t rate, int64_t burst_seconds) {
   const auto tokens = static_cast<double>(rate);
-  return TokenBucket(tokens, tokens * static_cast<double>(burst_seconds));
+  return WorkBucket(tokens, tokens * static_cast<double>(burst_seconds));
 }
 
 absl::Status WorkError(absl::string_view limit, int64_t value,
@@ -83,7 +83,9 @@ absl::Status OverloadGate::Check(Client& client, const CallContext& context) {
     return LimitError("max_calls_per_client", options_.max_calls_per_client,
                       kWaitForAnswers, kCallDelay);
   }
-  if (calls_ >= options_.max_calls) {
+  // Whoever asks whether the daemon lives must hear it.
+  const bool is_question_of_health = context.method().role == Role::kNone;
+  if (calls_ >= options_.max_calls && !is_question_of_health) {
     return LimitError("max_calls", options_.max_calls, kWaitForAnswers,
                       kCallDelay);
   }
@@ -97,7 +99,7 @@ absl::Status OverloadGate::Check(Client& client, const CallContext& context) {
     }
   }
   absl::Status status = client.usage->CheckUnsent();
-  if (status.ok() && context.method().role != Role::kNone) {
+  if (status.ok() && !is_question_of_health) {
     status = CheckWork(client, context.start_time());
   }
   return status;

@@ -22,7 +22,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "engine/base/limits.h"
-#include "server/overload/token_bucket.h"
+#include "server/overload/work_bucket.h"
 #include "server/rpc/call_gate.h"
 
 namespace tdp::server {
@@ -65,7 +65,7 @@ class OverloadGate final : public CallGate {
 
     int64_t calls = 0;
     int64_t streams = 0;
-    TokenBucket work;
+    WorkBucket work;
     // Shared with calls: a handler may outlive its call.
     std::shared_ptr<PeerUsage> usage;
   };
@@ -83,7 +83,7 @@ class OverloadGate final : public CallGate {
   mutable absl::Mutex mutex_;
   int64_t calls_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t streams_ ABSL_GUARDED_BY(mutex_) = 0;
-  TokenBucket work_ ABSL_GUARDED_BY(mutex_);
+  WorkBucket work_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, std::unique_ptr<Client>> clients_
       ABSL_GUARDED_BY(mutex_);
   // So many are remembered before idle ones are looked for.

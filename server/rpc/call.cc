@@ -4,7 +4,6 @@
 #include "engine/base/errors.h"
 #include "grpc/grpc.h"
 #include "grpc/support/time.h"
-#include "server/base/log.h"
 #include "server/convert/status.h"
 #include "server/rpc/call_gate.h"
 
@@ -19,6 +18,14 @@ absl::Time DeadlineOf(const grpc::ServerContext& context) {
   const gpr_timespec wall =
       gpr_convert_clock_type(deadline, GPR_CLOCK_REALTIME);
   return absl::FromUnixSeconds(wall.tv_sec) + absl::Nanoseconds(wall.tv_nsec);
+}
+
+// What the gates hear of a call whose caller did not read.
+absl::Status TooSlowError() {
+  return MakeError(ErrorReason::kStreamTooSlow,
+                   "what the daemon sent was not read for too long; read "
+                   "faster, or ask for less",
+                   {{"limit", "max_unread_seconds"}});
 }
 
 gpr_timespec ToGprTime(absl::Time time) {
@@ -151,12 +158,10 @@ void Call::OnSent(bool ok) {
   OnWritten(ok);
 }
 
-void Call::CutOffIfSentBy(int64_t epoch) {
+bool Call::CutOffIfSentBy(int64_t epoch) {
   const int64_t sent = send_epoch_.load(std::memory_order_relaxed);
-  if (sent == 0 || sent > epoch) return;
-  if (cut_off_.exchange(true, std::memory_order_relaxed)) return;
-  Log(Severity::kWarning, "a caller does not read; its call is cut off",
-      {{"method", method().name}});
+  if (sent == 0 || sent > epoch) return false;
+  if (cut_off_.exchange(true, std::memory_order_relaxed)) return false;
   context_.Cancel();
   // Past what waits for the caller's flow-control window. It carries a code and
   // a text, no details.
@@ -165,6 +170,7 @@ void Call::CutOffIfSentBy(int64_t epoch) {
       "STREAM_TOO_SLOW: what the daemon sent was not read for too long (limit "
       "max_unread_seconds); read faster, or ask for less",
       nullptr);
+  return true;
 }
 
 void Call::OnFinished(bool) {
@@ -173,7 +179,9 @@ void Call::OnFinished(bool) {
   core_.Leave(this);
 }
 
-void Call::Complete(const absl::Status& status) {
+void Call::Complete(const absl::Status& asked) {
+  const bool too_slow = cut_off_.load(std::memory_order_relaxed);
+  const absl::Status status = too_slow ? TooSlowError() : asked;
   {
     absl::MutexLock lock(&mutex_);
     if (completed_) return;

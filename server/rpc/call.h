@@ -98,7 +98,8 @@ class Call : public std::enable_shared_from_this<Call> {
   void CutOff();
   // Cuts the call off if what was sent at `epoch` of the server's core, or
   // before, is still under way: its caller does not read. Any thread.
-  void CutOffIfSentBy(int64_t epoch);
+  // Returns whether it did.
+  bool CutOffIfSentBy(int64_t epoch);
 
  protected:
   // What a deadline that the caller did not set is.

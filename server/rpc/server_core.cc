@@ -1,5 +1,9 @@
 #include "server/rpc/server_core.h"
 
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/log.h"
 #include "server/rpc/call.h"
 
 namespace tdp::server {
@@ -34,8 +38,14 @@ void ServerCore::CutOffAll() {
 void ServerCore::CutOffSlowReaders(int64_t max_rounds) {
   // Relaxed: it orders nothing.
   const int64_t now = epoch_.fetch_add(1, std::memory_order_relaxed) + 1;
+  // By client: one that does not read may have many calls.
+  std::map<std::string, int64_t> cut_off;
   for (const std::shared_ptr<Call>& call : LivingCalls()) {
-    call->CutOffIfSentBy(now - max_rounds);
+    if (call->CutOffIfSentBy(now - max_rounds)) ++cut_off[call->Describe().peer];
+  }
+  for (const auto& [peer, count] : cut_off) {
+    Log(Severity::kWarning, "a client does not read; its calls are cut off",
+        {{"peer", peer}, {"count", absl::StrCat(count)}});
   }
 }
 

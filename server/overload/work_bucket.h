@@ -1,10 +1,10 @@
-// TokenBucket: work at a rate. It is paid for afterwards, because nobody knows
+// WorkBucket: work at a rate. It is paid for afterwards, because nobody knows
 // before how much it will be; whoever is in debt has to wait.
 //
 // Thread safety: none; the owner's lock guards it.
 
-#ifndef SERVER_OVERLOAD_TOKEN_BUCKET_H_
-#define SERVER_OVERLOAD_TOKEN_BUCKET_H_
+#ifndef SERVER_OVERLOAD_WORK_BUCKET_H_
+#define SERVER_OVERLOAD_WORK_BUCKET_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -13,10 +13,10 @@
 
 namespace tdp::server {
 
-class TokenBucket {
+class WorkBucket {
  public:
   // Fills at `rate` tokens a second up to `burst`, and is full at first.
-  TokenBucket(double rate, double burst)
+  WorkBucket(double rate, double burst)
       : rate_(rate), burst_(burst), tokens_(burst) {}
 
   // `now` before the last one changes nothing.
@@ -46,4 +46,4 @@ class TokenBucket {
 
 }  // namespace tdp::server
 
-#endif  // SERVER_OVERLOAD_TOKEN_BUCKET_H_
+#endif  // SERVER_OVERLOAD_WORK_BUCKET_H_
