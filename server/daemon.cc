@@ -225,7 +225,10 @@ absl::Status Daemon::Serve(const DaemonOptions& options) {
   for (const auto& claim : claims_) {
     if (!status.ok()) break;
     status = claim->SetAccess(access_->socket_group());
-    if (!status.ok()) server_->Shutdown();
+    if (status.ok()) continue;
+    server_->Shutdown();
+    // A call may have come in; its handler uses the engine.
+    executor_->Shutdown();
   }
   if (!status.ok()) return status;
   observe_->Serve();

@@ -83,6 +83,10 @@ void BidiStreamCallBase::RunStep(bool has_message) {
   const absl::Status alive = context().CheckAlive();
   if (!alive.ok()) return End(alive);
   if (!has_message) return End(absl::OkStatus());
+  // Its client knows from the answers how far it came.
+  if (context().draining() && !began_draining_) return End(DrainingError());
+  const absl::Status room = context().CheckRoom();
+  if (!room.ok()) return End(room);
   const absl::Status answered = AnswerMessage();
   if (!answered.ok()) return End(answered);
   {

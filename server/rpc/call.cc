@@ -79,16 +79,22 @@ void Call::OnRequested(bool ok) {
   context_.set_deadline(deadline);
 
   const absl::Status entered = EnterGates();
-  let_in_.store(true, std::memory_order_release);
+  // Before cut_off() is asked, as CutOff() asks after it has set that: one of
+  // the two sees the other's.
+  let_in_.store(true, std::memory_order_seq_cst);
   if (!entered.ok()) {
     Complete(entered);
+    return;
+  }
+  if (context_.cut_off()) {
+    Complete(context_.CheckAlive());
     return;
   }
   // gRPC itself ends a call whose caller set a deadline. A method that runs in
   // place is over before a timer could matter.
   if (use_default && run_on() != RunOn::kPoller) {
     absl::MutexLock lock(&mutex_);
-    SetAlarm(deadline);
+    if (!completed_) SetAlarm(deadline);
   }
   Begin();
 }
@@ -112,7 +118,8 @@ void Call::OnDone(bool) {
 
 void Call::CutOff() {
   context_.CutOff();
-  NoteCutOff();
+  // A call that is just coming in finds out itself; see OnRequested().
+  if (let_in_.load(std::memory_order_seq_cst)) NoteCutOff();
 }
 
 absl::Status Call::EnterGates() {

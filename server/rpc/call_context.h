@@ -78,8 +78,9 @@ class CallContext {
   void Cancel() { SetEnd(End::kGivenUp); }
   // The daemon shuts down and cannot wait any longer.
   void CutOff() { SetEnd(End::kCutOff); }
+  // Sequentially consistent, as CutOff(): see Call::OnRequested().
   bool cut_off() const {
-    return end_.load(std::memory_order_acquire) == End::kCutOff;
+    return end_.load(std::memory_order_seq_cst) == End::kCutOff;
   }
 
  private:
@@ -90,7 +91,7 @@ class CallContext {
 
   void SetEnd(End end) {
     End none = End::kNone;
-    end_.compare_exchange_strong(none, end, std::memory_order_acq_rel);
+    end_.compare_exchange_strong(none, end, std::memory_order_seq_cst);
   }
 
   const MethodTraits* method_ = &kNoMethod;

@@ -1,6 +1,15 @@
 #include "server/rpc/server_stream_call.h"
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
 namespace tdp::server {
+namespace {
+
+// Between two looks at whether a client has read what it was sent.
+constexpr absl::Duration kRoomInterval = absl::Milliseconds(20);
+
+}  // namespace
 
 void ServerStreamCallBase::Begin() {
   context().set_waker([weak = weak_from_this()] {
@@ -59,6 +68,14 @@ void ServerStreamCallBase::RunStep() {
   while (true) {
     const absl::Status alive = context().CheckAlive();
     if (!alive.ok()) return End(alive);
+    if (!context().CheckRoom().ok() && !context().draining()) {
+      // The client's other answers have to be read first. Nothing is made for
+      // it meanwhile, so that it may take its time.
+      absl::MutexLock lock(&mutex_);
+      parked_ = true;
+      SetAlarm(absl::Now() + kRoomInterval);
+      return;
+    }
     {
       absl::MutexLock lock(&mutex_);
       wake_pending_ = false;
