@@ -133,6 +133,20 @@ TEST_F(HttpServerTest, ServesOthersWhileManyNeverReadTheirResponse) {
   EXPECT_GE(slow.back()->ReadAll().size(), large_bytes_);
 }
 
+TEST_F(HttpServerTest, DoesNotCountWhoHasItsResponseAndMakesRoom) {
+  HttpServer::Options options{.request_time = kForever,
+                              .response_time = kForever};
+  options.max_connections = 1;
+  Start(options);
+  std::vector<std::unique_ptr<RawHttpClient>> served;
+  for (int i = 0; i < 5; ++i) {
+    served.push_back(std::make_unique<RawHttpClient>(port()));
+    served.back()->Send("GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    ASSERT_THAT(served.back()->ReadAll(), EndsWith("hello "));
+  }
+  EXPECT_EQ(server_->cut_count(), 0);
+}
+
 TEST_F(HttpServerTest, EndsWhileClientsAreConnected) {
   Start({.request_time = kForever});
   RawHttpClient client(port());
