@@ -1,6 +1,7 @@
 #include "server/http/http_server.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -75,6 +76,16 @@ TEST_F(HttpServerTest, RefusesWhatItDoesNotServe) {
   RawHttpClient garbage(port());
   garbage.Send("\x16\x03\x01 TLS, perhaps\r\n\r\n");
   EXPECT_THAT(garbage.ReadAll(), StartsWith("HTTP/1.1 400 "));
+}
+
+TEST_F(HttpServerTest, IsCalledAsItsMachineWhereItIsPublic) {
+  Start({.is_public = true});
+  char name[256] = {};
+  ASSERT_EQ(gethostname(name, sizeof(name) - 1), 0);
+  const std::string machine = name;
+  EXPECT_THAT(HttpGet(port(), "/hello", machine), EndsWith("hello "));
+  EXPECT_THAT(HttpGet(port(), "/hello", machine + ".evil.example"),
+              StartsWith("HTTP/1.1 421 "));
 }
 
 TEST_F(HttpServerTest, RefusesARequestThatIsTooLarge) {
