@@ -260,7 +260,8 @@ TEST_F(DaemonObserveTest, WritesItsStateToAFileWhenItIsAskedTo) {
                            "executors:\n", "calls in flight:\n", " calls\n",
                            "\n  GuestMemoryService.WriteGuestMemory peer=",
                            " age=", "vms:\n  1 VMs\n  a created vcpus=1",
-                           "fixed=3", "memslot ram base_gfn=0x0 frames=1"}) {
+                           "fixed=3", "memslot ram base_gfn=0x0 frames=1",
+                           "admission:\n  connections=", "  clients="}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   write->WritesDone();

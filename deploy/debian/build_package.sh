@@ -59,6 +59,7 @@ doc=usr/share/doc/tdpd
 put 644 "$HERE/copyright" "$doc/copyright"
 put 644 deploy/README.md "$doc/README.md"
 put 644 deploy/systemd/http.conf "$doc/examples/http.conf"
+put 644 deploy/systemd/tls.conf "$doc/examples/tls.conf"
 put 644 deploy/prometheus/alerts.yaml "$doc/examples/alerts.yaml"
 put 644 deploy/grafana/tdpd.json "$doc/examples/grafana.json"
 put_zipped "$HERE/tdpd.8" usr/share/man/man8/tdpd.8.gz

@@ -192,13 +192,17 @@ const tests = {
     assert(set.spec.template.spec.terminationGracePeriodSeconds > 20);
   },
 
-  'probes ask through the Unix socket': () => {
+  'probes ask for the health, through the Unix socket': () => {
     const [container] = find('DaemonSet').spec.template.spec.containers;
     const listen = container.args.find((arg) => arg.startsWith('--listen='));
     for (const name of ['startupProbe', 'readinessProbe', 'livenessProbe']) {
-      const target = container[name].exec.command.find(
-          (word) => word.startsWith('--target=')).slice('--target='.length);
-      assert(listen.includes(target), name);
+      const [program, target, ...verb] = container[name].exec.command;
+      assert.strictEqual(program, '/usr/bin/tdpctl', name);
+      assert(target.startsWith('--target=unix:'), name);
+      const addresses = listen.slice('--listen='.length).split(',');
+      assert(addresses.includes(target.slice('--target='.length)), name);
+      // Every other verb needs a role, which a policy can take away.
+      assert.deepStrictEqual(verb, ['health'], name);
     }
   },
 

@@ -76,6 +76,8 @@ fuzz_corpus() {
 test_fuzzers() {
   local targets target status
   mapfile -t targets < <(fuzz_targets)
+  # Also what a query that fails looks like: no fuzzers, no findings.
+  [[ ${#targets[@]} -gt 0 ]] || die "there is no fuzzer at all"
   check build-fuzzers build_all_fuzzers
   for target in "${targets[@]}"; do
     status=0

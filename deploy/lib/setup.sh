@@ -95,6 +95,12 @@ install_packages() {
     as_root=(sudo)
   fi
   local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y)
+  if [[ " ${missing[*]} " == *" prometheus "* && -d /run/systemd/system ]]; then
+    # The package starts a server on port 9090 and enables it; the tests want
+    # promtool alone. A policy-rc.d would hold for the installation only, a mask
+    # holds for the next boot, too. Who wants the server unmasks it.
+    "${as_root[@]}" systemctl mask prometheus.service
+  fi
   "${apt[@]}" update || say "apt-get update failed; trying with what is known"
   "${apt[@]}" install --no-install-recommends "${missing[@]}"
 }

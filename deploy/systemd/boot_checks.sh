@@ -81,7 +81,7 @@ systemctl start tdpd || fail "the service does not start again"
 dpkg --purge tdpd || fail "the package is not purged"
 systemctl -q is-active tdpd && fail "the daemon still runs"
 id tdpd 2>/dev/null && fail "the user is still there"
-for path in /run/tdpd /var/lib/tdpd /etc/tdpd /usr/bin/tdpd; do
+for path in /run/tdpd /var/lib/tdpd /var/log/tdpd /etc/tdpd /usr/bin/tdpd; do
   [[ ! -e "$path" ]] || fail "$path is still there"
 done
 echo passed

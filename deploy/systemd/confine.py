@@ -167,6 +167,12 @@ def sandbox(unit, unit_path, runtime, user, group, command, folder):
                         ("ProtectHostname", "--unshare-uts")):
         if is_set(unit, key):
             bwrap.append(option)
+    if "LogsDirectory" in unit:
+        logs = os.path.join(folder, "logs")
+        os.mkdir(logs, int(unit["LogsDirectoryMode"][-1], 8))
+        os.chown(logs, user, group)
+        bwrap += ["--perms", "0755", "--tmpfs", "/var/log",
+                  "--bind", logs, "/var/log/" + unit["LogsDirectory"][-1]]
     bwrap += ["--perms", "0755", "--tmpfs", "/run",
               "--bind", runtime, "/run/" + unit["RuntimeDirectory"][-1],
               "--ro-bind", os.path.realpath(command[0]), binary,

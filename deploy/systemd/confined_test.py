@@ -6,6 +6,7 @@ Where no systemd runs, confine.py applies them by hand.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,8 +45,8 @@ class ConfinedTest(unittest.TestCase):
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             **options)
 
-    def start_daemon(self):
-        daemon = self.confine(TDPD)
+    def start_daemon(self, *flags):
+        daemon = self.confine(TDPD, *flags)
         self.addCleanup(self.end, daemon)
         await_that(lambda: daemon.poll() is not None or self.answers(),
                    "the daemon serves")
@@ -121,6 +122,18 @@ class ConfinedTest(unittest.TestCase):
         self.assertNotEqual(daemon.wait(SECONDS), 0)
         self.start_daemon()
         self.run_guest()
+
+    def test_the_state_is_written_where_the_unit_lets_it(self):
+        daemon = self.start_daemon("--dump_dir=/var/log/tdpd")
+        pid = self.pid_of_daemon(daemon)
+        logs = f"/proc/{pid}/root/var/log/tdpd"
+        os.kill(pid, signal.SIGUSR1)
+        await_that(lambda: os.listdir(logs), "the state is written")
+        [name] = os.listdir(logs)
+        self.assertRegex(name, r"^tdpd-state-.*\.txt$")
+        status = os.stat(f"{logs}/{name}")
+        self.assertEqual((status.st_mode & 0o7777, status.st_uid),
+                         (0o600, USER))
 
     def test_the_restrictions_are_in_force(self):
         attempts = {

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The unit, its drop-in, and what goes with them, as systemd's tools see them."""
+"""The unit, its drop-ins, and what goes with them, as systemd's tools see them."""
 
 import os
 import re
@@ -46,8 +46,26 @@ class UnitTest(unittest.TestCase):
         self.assertLessEqual(exposure, 1.5)
         self.assertGreater(exposure, 1.0, "the drop-in was not read")
 
+    def test_with_tls_for_a_network_it_is_exposed_by_at_most_1_5(self):
+        unit = self.place_unit("tls.conf")
+        drop_in = f"{unit}.d/tls.conf"
+        local = self.exposure(unit)
+        self.assertLessEqual(local, 1.5)
+        self.assertGreater(local, 1.0, "the drop-in was not read")
+        with open(drop_in, encoding="utf-8") as file:
+            text = file.read()
+        network = text.replace("#IPAddressAllow=", "IPAddressAllow=")
+        self.assertNotEqual(text, network)
+        with open(drop_in, "w", encoding="utf-8") as file:
+            file.write(network)
+        self.assertLessEqual(self.exposure(unit), 1.5)
+
+    def test_with_both_drop_ins_it_is_exposed_by_at_most_1_5(self):
+        unit = self.place_unit("http.conf", "tls.conf")
+        self.assertLessEqual(self.exposure(unit), 1.5)
+
     def test_systemd_knows_every_setting(self):
-        unit = self.place_unit("http.conf")
+        unit = self.place_unit("http.conf", "tls.conf")
         with open(unit, encoding="utf-8") as file:
             text = file.read()
         with open(unit, "w", encoding="utf-8") as file:

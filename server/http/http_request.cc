@@ -157,10 +157,12 @@ bool IsAllowedHost(const HttpHosts& hosts, absl::string_view host_header) {
     return true;
   }
   if (!hosts.is_public) return false;
-  const std::string machine = absl::AsciiStrToLower(hosts.machine_name);
   return IsIpAddress(host) ||
-         (!machine.empty() &&
-          (host == machine || absl::StartsWith(host, machine + ".")));
+         std::any_of(hosts.machine_names.begin(), hosts.machine_names.end(),
+                     [&host](const std::string& machine) {
+                       return !machine.empty() &&
+                              absl::EqualsIgnoreCase(host, machine);
+                     });
 }
 
 HttpResponse HttpError(int status, absl::string_view why) {

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 
@@ -37,9 +38,10 @@ bool IsIpAddress(const std::string& host);
 struct HttpHosts {
   std::string bound;  // the address that the server listens on
   // Others than this machine may connect: they name it by any of its addresses
-  // or by `machine_name`, with or without a domain.
+  // or by one of `machine_names`. Nothing else will do, not even a longer name
+  // that begins with one of them: whose domain that is, nobody knows.
   bool is_public = false;
-  std::string machine_name;
+  std::vector<std::string> machine_names;
 };
 bool IsAllowedHost(const HttpHosts& hosts, absl::string_view host_header);
 

@@ -74,7 +74,7 @@ TEST(HttpRequestTest, AllowsThePathAndTheHeadersThatAreTheMost) {
 }
 
 TEST(HttpRequestTest, KnowsOnlyItselfAsHostOnTheLoopbackInterface) {
-  const HttpHosts hosts = {.bound = "127.0.0.2", .machine_name = "node7"};
+  const HttpHosts hosts = {.bound = "127.0.0.2", .machine_names = {"node7"}};
   for (const char* host : {"localhost", "LOCALHOST:80", "127.0.0.1:9100",
                            "[::1]:9100", "[::1]", "127.0.0.2"}) {
     EXPECT_TRUE(IsAllowedHost(hosts, host)) << host;
@@ -89,13 +89,17 @@ TEST(HttpRequestTest, KnowsOnlyItselfAsHostOnTheLoopbackInterface) {
 
 TEST(HttpRequestTest, KnowsTheMachineByNameAndAddressWhereItIsPublic) {
   const HttpHosts hosts = {
-      .bound = "0.0.0.0", .is_public = true, .machine_name = "Node7"};
+      .bound = "0.0.0.0",
+      .is_public = true,
+      .machine_names = {"Node7", "node7.cluster.example", ""}};
   for (const char* host : {"localhost", "10.0.0.1:9100", "[2001:db8::1]:1",
                            "node7", "NODE7.cluster.example:9100"}) {
     EXPECT_TRUE(IsAllowedHost(hosts, host)) << host;
   }
   for (const char* host :
-       {"", "evil.example", "node77", "x.node7", "10.0.0.1.evil.example"}) {
+       {"", "evil.example", "node77", "x.node7", "10.0.0.1.evil.example",
+        "node7.evil.com", "node7.cluster", "node7.cluster.example.evil.com",
+        "node7."}) {
     EXPECT_FALSE(IsAllowedHost(hosts, host)) << host;
   }
 }

@@ -55,6 +55,22 @@ int OpenListener(const addrinfo& address) {
   return -1;
 }
 
+// The host name, and its FQDN as `hostname --fqdn` would print it. Asks the
+// resolver, which may ask a name server.
+std::vector<std::string> MachineNames() {
+  char name[256] = {};
+  if (gethostname(name, sizeof(name) - 1) != 0) return {};
+  std::vector<std::string> names = {name};
+  addrinfo hints = {};
+  hints.ai_flags = AI_CANONNAME;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(name, nullptr, &hints, &found) != 0) return names;
+  if (found->ai_canonname != nullptr) names.push_back(found->ai_canonname);
+  freeaddrinfo(found);
+  return names;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(
@@ -92,8 +108,6 @@ HttpServer::HttpServer(const Options& options, int listen_fd, int wake_fd,
     : options_(options), listen_fd_(listen_fd), wake_fd_(wake_fd), port_(port) {
   hosts_.bound = options.host;
   hosts_.is_public = options.is_public;
-  char name[256] = {};
-  if (gethostname(name, sizeof(name) - 1) == 0) hosts_.machine_name = name;
 }
 
 HttpServer::~HttpServer() {
@@ -111,6 +125,8 @@ void HttpServer::Start() {
     pthread_setname_np(pthread_self(), "tdpd-http");
     // Who serves calls goes first. On Linux this is of the thread alone.
     setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
+    // Here, since a name server may let us wait: the daemon starts meanwhile.
+    if (hosts_.is_public) hosts_.machine_names = MachineNames();
     Run();
   });
 }
@@ -266,7 +282,8 @@ void HttpServer::EvictForConnection() {
                                return each.state != Connection::State::kWriting;
                              });
   if (victim == connections_.end()) victim = connections_.begin();
-  NoteCut();
+  // One that lingers has its whole response, or was counted when it lost it.
+  if (victim->state != Connection::State::kLingering) NoteCut();
   Close(victim);
 }
 

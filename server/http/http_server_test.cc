@@ -1,6 +1,7 @@
 #include "server/http/http_server.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -77,6 +78,16 @@ TEST_F(HttpServerTest, RefusesWhatItDoesNotServe) {
   EXPECT_THAT(garbage.ReadAll(), StartsWith("HTTP/1.1 400 "));
 }
 
+TEST_F(HttpServerTest, IsCalledAsItsMachineWhereItIsPublic) {
+  Start({.is_public = true});
+  char name[256] = {};
+  ASSERT_EQ(gethostname(name, sizeof(name) - 1), 0);
+  const std::string machine = name;
+  EXPECT_THAT(HttpGet(port(), "/hello", machine), EndsWith("hello "));
+  EXPECT_THAT(HttpGet(port(), "/hello", machine + ".evil.example"),
+              StartsWith("HTTP/1.1 421 "));
+}
+
 TEST_F(HttpServerTest, RefusesARequestThatIsTooLarge) {
   Start();
   RawHttpClient client(port());
@@ -131,6 +142,20 @@ TEST_F(HttpServerTest, ServesOthersWhileManyNeverReadTheirResponse) {
   EXPECT_GT(server_->cut_count(), 0);
   EXPECT_LT(slow.front()->ReadAll().size(), large_bytes_);
   EXPECT_GE(slow.back()->ReadAll().size(), large_bytes_);
+}
+
+TEST_F(HttpServerTest, DoesNotCountWhoHasItsResponseAndMakesRoom) {
+  HttpServer::Options options{.request_time = kForever,
+                              .response_time = kForever};
+  options.max_connections = 1;
+  Start(options);
+  std::vector<std::unique_ptr<RawHttpClient>> served;
+  for (int i = 0; i < 5; ++i) {
+    served.push_back(std::make_unique<RawHttpClient>(port()));
+    served.back()->Send("GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    ASSERT_THAT(served.back()->ReadAll(), EndsWith("hello "));
+  }
+  EXPECT_EQ(server_->cut_count(), 0);
 }
 
 TEST_F(HttpServerTest, EndsWhileClientsAreConnected) {

@@ -1,5 +1,6 @@
 #include "server/observe/call_log.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
@@ -14,7 +15,7 @@
 namespace tdp::server {
 namespace {
 
-constexpr size_t kMaxFields = 8;
+constexpr size_t kMaxFields = 9;
 
 Severity SeverityOf(absl::StatusCode code) {
   switch (code) {
@@ -35,6 +36,14 @@ Severity SeverityOf(absl::StatusCode code) {
 bool IsEndOfStream(const CallContext& context, const absl::Status& status) {
   return status.ok() ||
          (context.method().is_stream && absl::IsCancelled(status));
+}
+
+// Which limit was reached; empty for an error that is about none.
+absl::string_view LimitOf(const ErrorDetail& detail) {
+  for (const auto& [key, value] : detail.metadata) {
+    if (key == "limit") return value;
+  }
+  return {};
 }
 
 // Each thread counts by itself: on the whole it is one in so many.
@@ -61,7 +70,9 @@ void CallLog::Completing(grpc::ServerContext& transport,
                          const CallContext& context,
                          const absl::Status& status) {
   const absl::Time now = options_.now();
-  Line line{.duration = now - context.start_time()};
+  // Somebody may set the clock back while the call is under way.
+  Line line{.duration =
+                std::max(now - context.start_time(), absl::ZeroDuration())};
   if (!IsEndOfStream(context, status)) {
     line.severity = SeverityOf(status.code());
     line.message = "call failed";
@@ -125,6 +136,8 @@ void CallLog::Write(const Line& line, const CallContext& context,
   fields[count++] = {"code", CodeName(status.code())};
   if (detail.has_value()) {
     fields[count++] = {"reason", NameOf(detail->reason)};
+    const absl::string_view limit = LimitOf(*detail);
+    if (!limit.empty()) fields[count++] = {"limit", limit};
   }
   fields[count++] = {"duration_us", duration};
   fields[count++] = {"peer", peer};

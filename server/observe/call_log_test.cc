@@ -90,6 +90,19 @@ TEST_F(CallLogTest, LogsAnErrorWithItsReasonAndWhoseItIs) {
   EXPECT_THAT(trailing, Contains(Pair("x-request-id", "job-1.2_3")));
 }
 
+TEST_F(CallLogTest, TellsWhichLimitWasReached) {
+  Call(LimitError("max_vms", 256, "delete a VM"));
+  EXPECT_EQ(lines_.back().fields["reason"], "LIMIT_REACHED");
+  EXPECT_EQ(lines_.back().fields["limit"], "max_vms");
+  Call(NotFoundError("vms/a"));
+  EXPECT_THAT(lines_.back().fields, Not(Contains(Key("limit"))));
+}
+
+TEST_F(CallLogTest, ACallDuringWhichTheClockIsSetBackTookNoTime) {
+  Call(NotFoundError("vms/a"), -absl::Hours(1));
+  EXPECT_EQ(lines_.back().fields["duration_us"], "0");
+}
+
 TEST_F(CallLogTest, MakesUpARequestIdForWhoSendsNoneThatIsClean) {
   for (const std::string& id :
        {std::string(), std::string("a b"), std::string("a\nlevel=error"),
