@@ -26,8 +26,8 @@ using Result = HostCheck::Result;
 // UFFDIO_CONTINUE_MODE_WP came with Linux 6.4.
 constexpr int kMinMajor = 6;
 constexpr int kMinMinor = 4;
-// Each memslot takes three: its memory, its userfaultfd and what stops the
-// thread that serves it. vCPUs and connections take some, too.
+// A memslot takes three: its memory, its userfaultfd and perhaps its source.
+// vCPUs and connections take some, too.
 constexpr uint64_t kMinOpenFiles = 4096;
 constexpr char kUserfaultfd[] = "/dev/userfaultfd";
 
