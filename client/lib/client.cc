@@ -20,6 +20,10 @@ Client::Client(std::unique_ptr<Connection> connection)
 
 Client::~Client() = default;
 
+void Client::SetDefaultTimeout(absl::Duration timeout) {
+  connection_->SetDefaultTimeout(timeout);
+}
+
 absl::StatusOr<v1::GetInfoResponse> Client::GetInfo() {
   return connection_->Unary(*connection_->info, &v1::InfoService::Stub::GetInfo,
                             v1::GetInfoRequest());

@@ -61,6 +61,10 @@ class Client {
       const Target& target, std::optional<absl::Duration> timeout);
   ~Client();
 
+  // What a unary call gets if Create() got no timeout. REQUIRES: no call is
+  // under way.
+  void SetDefaultTimeout(absl::Duration timeout);
+
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
@@ -120,8 +124,9 @@ class Client {
   absl::Status WalkRange(const v1::WalkRangeRequest&,
                          OnMessage<v1::WalkRangeResponse>);
   // Sends each message that `fill` makes of an empty one, until it gives false,
-  // with at most `window` of them unanswered. Answers come in order. Both are
-  // called on the caller's thread and must not keep the message.
+  // with at most `window` of them, one or more, unanswered. Answers come in
+  // order. Both are called on the caller's thread and must not keep the
+  // message.
   absl::Status StreamOperations(
       absl::FunctionRef<bool(v1::StreamOperationsRequest&)> fill,
       OnMessage<v1::StreamOperationsResponse>,

@@ -1,5 +1,6 @@
 // Client::StreamOperations: messages that overlap with their answers.
 
+#include "absl/strings/str_cat.h"
 #include "client/lib/connection.h"
 #include "google/protobuf/arena.h"
 
@@ -94,6 +95,10 @@ absl::Status Client::Connection::StreamOperations(
 absl::Status Client::StreamOperations(absl::FunctionRef<bool(Request&)> fill,
                                       OnMessage<Response> on_answer,
                                       int window) {
+  if (window < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the window is ", window, "; nothing could be sent"));
+  }
   return connection_->StreamOperations(fill, on_answer, window);
 }
 

@@ -78,6 +78,14 @@ TEST_F(ClientOperationsTest, NoMessageIsASuccess) {
   EXPECT_TRUE(answers_.empty());
 }
 
+TEST_F(ClientOperationsTest, AWindowThatLetsNothingThroughIsRefused) {
+  for (const int window : {0, -1}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(Send(1, window))) << window;
+  }
+  EXPECT_EQ(sent_, 0);
+  EXPECT_TRUE(server_.stream_operations.requests().empty());
+}
+
 TEST_F(ClientOperationsTest, LargeMessagesDoNotBlockEachOther) {
   // More than all windows of the connection hold, both ways.
   int sent = 0;

@@ -55,6 +55,8 @@ class Client::Connection {
         address_(std::move(address)),
         timeout_(timeout) {}
 
+  void SetDefaultTimeout(absl::Duration timeout) { default_timeout_ = timeout; }
+
   template <typename Stub, typename Request, typename Response>
   absl::StatusOr<Response> Unary(
       Stub& stub,
@@ -62,7 +64,7 @@ class Client::Connection {
                                    Response*),
       const Request& request) {
     grpc::ClientContext context;
-    SetDeadline(context, timeout_.value_or(kDefaultTimeout));
+    SetDeadline(context, timeout_.value_or(default_timeout_));
     Response response;
     const grpc::Status status = (stub.*method)(&context, request, &response);
     if (!status.ok()) return ToStatus(status);
@@ -222,6 +224,7 @@ class Client::Connection {
 
   const std::string address_;
   const std::optional<absl::Duration> timeout_;
+  absl::Duration default_timeout_ = kDefaultTimeout;
 };
 
 }  // namespace tdp::client

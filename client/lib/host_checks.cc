@@ -26,12 +26,17 @@ using Result = HostCheck::Result;
 // UFFDIO_CONTINUE_MODE_WP came with Linux 6.4.
 constexpr int kMinMajor = 6;
 constexpr int kMinMinor = 4;
-// Each memslot takes a userfaultfd, each vCPU and connection a few files.
+// A memslot takes three: its memory, its userfaultfd and perhaps its source.
+// vCPUs and connections take some, too.
 constexpr uint64_t kMinOpenFiles = 4096;
 constexpr char kUserfaultfd[] = "/dev/userfaultfd";
 
 std::string ErrorName(int error) {
   return absl::StrCat(strerror(error), " (errno ", error, ")");
+}
+
+std::string LimitText(uint64_t limit) {
+  return limit == RLIM_INFINITY ? "unlimited" : absl::StrCat(limit);
 }
 
 HostCheck CheckKernel(const HostProbe& probe) {
@@ -78,9 +83,12 @@ HostCheck CheckUserfaultfd(const HostProbe& probe) {
   check.result = Result::kFailed;
   check.found = absl::StrCat(kUserfaultfd, ": ", ErrorName(device_error),
                              "; the system call is not allowed either");
-  check.mend = device_error == EACCES || device_error == EPERM
-                   ? absl::StrCat("setfacl -m u:tdpd:rw ", kUserfaultfd)
-                   : "sysctl -w vm.unprivileged_userfaultfd=1";
+  check.mend =
+      device_error == EACCES || device_error == EPERM
+          ? "install -m644 deploy/udev/60-tdpd.rules /etc/udev/rules.d/ "
+            "&& udevadm control --reload && udevadm trigger"
+            "  # the package has done so; be in the group tdpd"
+          : "sysctl -w vm.unprivileged_userfaultfd=1";
   return check;
 }
 
@@ -95,7 +103,7 @@ HostCheck CheckMembarrier(const HostProbe& probe) {
 
 HostCheck CheckOpenFiles(const HostProbe& probe) {
   const uint64_t limit = probe.max_open_files();
-  HostCheck check = {.name = "open files", .found = absl::StrCat(limit)};
+  HostCheck check = {.name = "open files", .found = LimitText(limit)};
   if (limit >= kMinOpenFiles) return check;
   check.result = Result::kWarning;
   check.mend = "ulimit -n 65536  # or LimitNOFILE=65536 in the unit";
@@ -103,9 +111,12 @@ HostCheck CheckOpenFiles(const HostProbe& probe) {
 }
 
 HostCheck CheckLockedMemory(const HostProbe& probe) {
+  const uint64_t limit = probe.max_locked_bytes();
   return {.name = "locked memory",
-          .found = absl::StrCat(probe.max_locked_bytes() >> 10,
-                                " KiB; tdpd locks none")};
+          .found = absl::StrCat(limit == RLIM_INFINITY
+                                    ? LimitText(limit)
+                                    : absl::StrCat(limit >> 10, " KiB"),
+                                "; tdpd locks none")};
 }
 
 HostCheck CheckHugePages(const HostProbe& probe) {

@@ -1,6 +1,7 @@
 #include "client/lib/host_checks.h"
 
 #include <errno.h>
+#include <sys/resource.h>
 
 #include <map>
 #include <string>
@@ -84,7 +85,9 @@ TEST(HostChecksTest, TheSystemCallDoesWhereTheDeviceIsMissing) {
   host.try_open = [](const std::string& path) {
     return path == "/dev/userfaultfd" ? EACCES : 0;
   };
-  EXPECT_THAT(Find(host, "userfaultfd").mend, HasSubstr("setfacl"));
+  EXPECT_THAT(Find(host, "userfaultfd").mend,
+              HasSubstr("60-tdpd.rules /etc/udev/rules.d/ && udevadm control "
+                        "--reload && udevadm trigger"));
 }
 
 TEST(HostChecksTest, WhatIsMerelyWorseIsAWarning) {
@@ -99,6 +102,16 @@ TEST(HostChecksTest, WhatIsMerelyWorseIsAWarning) {
     EXPECT_EQ(Find(host, name).result, Result::kWarning) << name;
     EXPECT_NE(Find(host, name).mend, "") << name;
   }
+}
+
+TEST(HostChecksTest, WhatHasNoLimitIsCalledSo) {
+  HostProbe host = GoodHost();
+  EXPECT_EQ(Find(host, "open files").found, "65536");
+  EXPECT_EQ(Find(host, "locked memory").found, "8192 KiB; tdpd locks none");
+  host.max_open_files = [] { return uint64_t{RLIM_INFINITY}; };
+  host.max_locked_bytes = [] { return uint64_t{RLIM_INFINITY}; };
+  EXPECT_EQ(Find(host, "open files").found, "unlimited");
+  EXPECT_EQ(Find(host, "locked memory").found, "unlimited; tdpd locks none");
 }
 
 TEST(HostChecksTest, ThisHostCanBeLookedAt) {

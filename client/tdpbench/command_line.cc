@@ -27,11 +27,17 @@ constexpr char kExamples[] =
     "      eight calls under way at any time\n"
     "  tdpbench demo --rate=2000 --max_p99=2ms --max_error_rate=0.01\n"
     "      2,000 calls a second, whatever the daemon does; exit status 3\n"
-    "      unless 99 % of them are answered within 2 ms of when they should\n"
+    "      if more than 1 % of them fail or cannot be sent in time, or unless\n"
+    "      99 % of the others are answered within 2 ms of when they should\n"
     "      have been sent\n"
     "\n"
     "Latencies count from when a call should have started, so that a daemon\n"
     "that stands still for a second cannot hide the calls of that second.\n"
+    "Only calls that are answered without an error have one: --max_p50,\n"
+    "--max_p99 and --max_p999 judge these alone. Calls that fail, and those "
+    "of\n"
+    "--rate that were never sent for want of room, are judged by\n"
+    "--max_error_rate. The rate is what was answered within --duration.\n"
     "Exit status: 0; 1 if a call failed and no --max_error_rate is given; 2 "
     "for\n"
     "arguments that cannot be meant; 3 if a threshold is broken.\n";
@@ -154,13 +160,14 @@ void AddOptions(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
 
   app.add_option("--max_p50,--max-p50", arguments.max_p50,
-                 "Threshold, such as 500us.");
+                 "Threshold of answered calls, such as 500us.");
   app.add_option("--max_p99,--max-p99", arguments.max_p99,
-                 "Threshold, such as 2ms.");
+                 "Threshold of answered calls, such as 2ms.");
   app.add_option("--max_p999,--max-p999", arguments.max_p999,
-                 "Threshold of the 99.9th percentile.");
+                 "Threshold of answered calls, 99.9th percentile.");
   app.add_option("--max_error_rate,--max-error-rate",
-                 arguments.thresholds.max_error_rate, "Threshold, 0 to 1.")
+                 arguments.thresholds.max_error_rate,
+                 "Threshold, 0 to 1: calls that failed or were never sent.")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--min_rate,--min-rate", arguments.thresholds.min_rate,
                  "Threshold: calls answered without an error a second.")

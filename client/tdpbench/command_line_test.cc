@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "absl/time/clock.h"
 #include "client/testing/fake_server.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -90,10 +91,22 @@ TEST_F(CommandLineTest, CountsErrorsByTheirCode) {
 }
 
 TEST_F(CommandLineTest, ABrokenThresholdHasAStatusOfItsOwn) {
-  EXPECT_EQ(Run({"--max_p99=1m", "--min_rate=0.001"}), 0) << err_.str();
+  EXPECT_EQ(Run({"--max_p99=1m"}), 0) << err_.str();
   EXPECT_EQ(Run({"--max_p99=1ns"}), 3);
   EXPECT_THAT(err_.str(), HasSubstr("at most 1ns is allowed"));
   EXPECT_EQ(Run({"--min_rate=1000000000"}), 3);
+}
+
+TEST_F(CommandLineTest, TheRateIsNotThatOfTheWaitForAStuckCall) {
+  server_.walk_gfn.Do([](const v1::WalkGfnRequest&, v1::WalkGfnResponse& out) {
+    absl::SleepFor(absl::Milliseconds(300));
+    out.add_sptes();
+    return absl::OkStatus();
+  });
+  // The one call is answered after the end.
+  EXPECT_EQ(Run({"--json"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr("\"elapsedSeconds\":0.100,\"okCount\":1,"
+                                    "\"okPerSecond\":0.0,"));
 }
 
 TEST_F(CommandLineTest, RefusesWhatCannotBeMeant) {

@@ -3,12 +3,13 @@
 #include <grpcpp/grpcpp.h>
 #include <sys/resource.h>
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <random>
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "client/lib/channel.h"
 #include "client/tdpbench/daemon_cpu.h"
 #include "client/tdpbench/schedule.h"
@@ -18,7 +19,17 @@ namespace {
 
 // The queue wakes up that much too late at worst. The rest is polled away, or
 // calls would start late.
-constexpr absl::Duration kQueueGrain = absl::Milliseconds(2);
+constexpr std::chrono::milliseconds kQueueGrain(2);
+
+SteadyTime Now() { return std::chrono::steady_clock::now(); }
+
+// A deadline of gRPC's, by its clock that nobody sets either.
+gpr_timespec DeadlineIn(SteadyTime::duration wait) {
+  return gpr_time_add(
+      gpr_now(GPR_CLOCK_MONOTONIC),
+      gpr_time_from_nanos(std::chrono::nanoseconds(wait).count(),
+                          GPR_TIMESPAN));
+}
 
 absl::Duration OwnCpu() {
   rusage usage = {};
@@ -39,23 +50,24 @@ class Load {
   }
 
   LoadReport Run() {
-    const absl::Time start = absl::Now();
-    const absl::Time begin = start + options_.warm_up;
+    const SteadyTime start = Now();
+    const SteadyTime begin =
+        start + absl::ToChronoNanoseconds(options_.warm_up);
     // Two schedules: what was late in the warm-up is not caught up with after.
     Schedule warm_up(start, begin, options_.rate);
     RunSchedule(warm_up, begin, /*measured=*/false);
 
-    const absl::Time measured_from = absl::Now();
-    const absl::Time end = measured_from + options_.duration;
+    const SteadyTime measured_from = Now();
+    end_ = measured_from + absl::ToChronoNanoseconds(options_.duration);
     const absl::Duration client_cpu = OwnCpu();
     const std::optional<absl::Duration> daemon_cpu = daemon_cpu_.Now();
-    Schedule schedule(measured_from, end, options_.rate);
-    RunSchedule(schedule, end, /*measured=*/true);
+    Schedule schedule(measured_from, end_, options_.rate);
+    RunSchedule(schedule, end_, /*measured=*/true);
     report_.missed_count = schedule.MissedCount();
     while (free_.size() < slots_.size()) {
-      TakeEvent(absl::InfiniteFuture());
+      TakeEvent(std::nullopt);
     }
-    report_.elapsed = absl::Now() - measured_from;
+    report_.elapsed = options_.duration;
     report_.client_cpu = OwnCpu() - client_cpu;
     const std::optional<absl::Duration> daemon_cpu_now = daemon_cpu_.Now();
     if (daemon_cpu.has_value() && daemon_cpu_now.has_value()) {
@@ -73,14 +85,14 @@ class Load {
   struct Slot {
     std::unique_ptr<RemoteCall> call;
     Operation operation = Operation::kWalkGfn;
-    absl::Time intended;
-    absl::Time actual;
+    SteadyTime intended;
+    SteadyTime actual;
     bool measured = false;
   };
 
-  void RunSchedule(Schedule& schedule, absl::Time end, bool measured) {
+  void RunSchedule(Schedule& schedule, SteadyTime end, bool measured) {
     while (true) {
-      const absl::Time now = absl::Now();
+      const SteadyTime now = Now();
       while (!free_.empty()) {
         const auto due = schedule.TakeDue(now);
         if (!due.has_value()) break;
@@ -91,24 +103,25 @@ class Load {
     }
   }
 
-  void Start(absl::Time intended, bool measured) {
+  void Start(SteadyTime intended, bool measured) {
     Slot& slot = *free_.back();
     free_.pop_back();
     RemoteCaller& caller = callers_[next_caller_++ % callers_.size()];
     slot.operation = options_.mix.Pick(random_());
     slot.intended = intended;
     slot.measured = measured;
-    slot.actual = absl::Now();
+    slot.actual = Now();
     slot.call = caller.Start(slot.operation, random_(), queue_, &slot);
   }
 
-  void TakeEvent(absl::Time limit) {
+  // Waits until `limit`, or for as long as it takes.
+  void TakeEvent(std::optional<SteadyTime> limit) {
     void* tag = nullptr;
     bool ok = false;
-    if (limit == absl::InfiniteFuture()) {
+    if (!limit.has_value()) {
       queue_.Next(&tag, &ok);
     } else if (queue_.AsyncNext(&tag, &ok,
-                                absl::ToChronoTime(limit - kQueueGrain)) !=
+                                DeadlineIn(*limit - kQueueGrain - Now())) !=
                grpc::CompletionQueue::GOT_EVENT) {
       return;
     }
@@ -120,7 +133,7 @@ class Load {
   }
 
   void Note(const Slot& slot) {
-    const absl::Time now = absl::Now();
+    const SteadyTime now = Now();
     const absl::Status status = slot.call->status();
     if (!status.ok()) {
       ++report_.errors[status.code()];
@@ -128,8 +141,9 @@ class Load {
       return;
     }
     OperationReport& report = report_.operations[slot.operation];
-    report.from_intended.Add(now - slot.intended);
-    report.from_actual.Add(now - slot.actual);
+    report.from_intended.Add(absl::FromChrono(now - slot.intended));
+    report.from_actual.Add(absl::FromChrono(now - slot.actual));
+    if (now <= end_) ++report_.ok_in_time_count;
   }
 
   const LoadOptions& options_;
@@ -140,6 +154,7 @@ class Load {
   grpc::CompletionQueue queue_;
   std::vector<Slot> slots_;
   std::vector<Slot*> free_;
+  SteadyTime end_;
   LoadReport report_;
 };
 

@@ -85,7 +85,7 @@ int64_t LoadReport::error_count() const {
 
 double LoadReport::OkPerSecond() const {
   const double seconds = absl::ToDoubleSeconds(elapsed);
-  return seconds > 0 ? static_cast<double>(ok_count()) / seconds : 0;
+  return seconds > 0 ? static_cast<double>(ok_in_time_count) / seconds : 0;
 }
 
 double LoadReport::ErrorRate() const {

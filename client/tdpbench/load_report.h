@@ -30,7 +30,8 @@ struct OperationReport {
 struct LoadReport {
   int64_t ok_count() const;
   int64_t error_count() const;
-  // Answered without an error, a second.
+  // Answered without an error, a second, while calls were to start. What is
+  // answered after that counts for nothing here, nor does the wait for it.
   double OkPerSecond() const;
   // Of all that were answered or should have been sent.
   double ErrorRate() const;
@@ -41,7 +42,10 @@ struct LoadReport {
   std::map<absl::StatusCode, int64_t> errors;
   // Calls that the load had no room for in time; they count as errors.
   int64_t missed_count = 0;
+  // Answered without an error before the last call was to start.
+  int64_t ok_in_time_count = 0;
   absl::Status first_error;
+  // For how long calls were to start.
   absl::Duration elapsed;
   absl::Duration client_cpu;
   // Nothing where it cannot be known.

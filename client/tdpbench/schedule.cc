@@ -5,28 +5,29 @@
 
 namespace tdp::client {
 
-absl::Time Schedule::TimeOf(int64_t call) const {
+SteadyTime Schedule::TimeOf(int64_t call) const {
   // Not a sum of intervals, whose errors would add up.
-  return start_ + absl::Seconds(static_cast<double>(call) / rate_);
+  const std::chrono::duration<double> since(static_cast<double>(call) / rate_);
+  return start_ + std::chrono::round<SteadyTime::duration>(since);
 }
 
-std::optional<absl::Time> Schedule::TakeDue(absl::Time now) {
+std::optional<SteadyTime> Schedule::TakeDue(SteadyTime now) {
   if (rate_ == 0) return now < end_ ? std::optional(now) : std::nullopt;
-  const absl::Time time = TimeOf(taken_);
+  const SteadyTime time = TimeOf(taken_);
   if (time > now || time >= end_) return std::nullopt;
   ++taken_;
   return time;
 }
 
-absl::Time Schedule::NextTime(absl::Time now) const {
+SteadyTime Schedule::NextTime(SteadyTime now) const {
   if (rate_ == 0) return std::min(now, end_);
   return std::min(TimeOf(taken_), end_);
 }
 
 int64_t Schedule::MissedCount() const {
   if (rate_ == 0) return 0;
-  const auto all = static_cast<int64_t>(
-      std::ceil(absl::ToDoubleSeconds(end_ - start_) * rate_ - 1e-6));
+  const auto all = static_cast<int64_t>(std::ceil(
+      std::chrono::duration<double>(end_ - start_).count() * rate_ - 1e-6));
   return std::max<int64_t>(all - taken_, 0);
 }
 

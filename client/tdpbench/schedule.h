@@ -9,32 +9,34 @@
 #ifndef CLIENT_TDPBENCH_SCHEDULE_H_
 #define CLIENT_TDPBENCH_SCHEDULE_H_
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 
-#include "absl/time/time.h"
-
 namespace tdp::client {
+
+// Of a clock that nobody sets: latencies would jump with it.
+using SteadyTime = std::chrono::steady_clock::time_point;
 
 class Schedule {
  public:
   // `rate` is in calls a second; 0 makes a closed loop.
-  Schedule(absl::Time start, absl::Time end, double rate)
+  Schedule(SteadyTime start, SteadyTime end, double rate)
       : start_(start), end_(end), rate_(rate) {}
 
   // When the next call should start: now or earlier, or no call is due. After
   // the end, those of an open loop that should have started before.
-  std::optional<absl::Time> TakeDue(absl::Time now);
+  std::optional<SteadyTime> TakeDue(SteadyTime now);
   // When to ask again at the latest if there is room.
-  absl::Time NextTime(absl::Time now) const;
+  SteadyTime NextTime(SteadyTime now) const;
   // Calls that should have started before the end and have not.
   int64_t MissedCount() const;
 
  private:
-  absl::Time TimeOf(int64_t call) const;
+  SteadyTime TimeOf(int64_t call) const;
 
-  const absl::Time start_;
-  const absl::Time end_;
+  const SteadyTime start_;
+  const SteadyTime end_;
   const double rate_;
   int64_t taken_ = 0;
 };

@@ -15,7 +15,8 @@
 namespace tdp::client {
 
 struct Thresholds {
-  // Latencies of all operations, from their intended start.
+  // Latencies of all operations that were answered without an error, from their
+  // intended start. Of others, `max_error_rate` judges.
   std::optional<absl::Duration> max_p50;
   std::optional<absl::Duration> max_p99;
   std::optional<absl::Duration> max_p999;

@@ -2,6 +2,7 @@
 
 #include "client/tdpctl/command_doc.h"
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -104,6 +105,10 @@ TEST_F(CommandDocTest, CompletesCommandsOptionsAndWords) {
   EXPECT_THAT(Completions({"map", "--max-level", "="}),
               ElementsAre("4K", "2M"));
   EXPECT_THAT(Completions({"map", "--max-level", "=", "2"}), ElementsAre("2M"));
+  EXPECT_THAT(Completions({"map", "gfn", ":", "0..10", "--m"}),
+              ElementsAre("--max-level="));
+  EXPECT_THAT(Completions({"map", "--target", "=", "unix", ":", "/a", "--m"}),
+              ElementsAre("--max-level="));
   EXPECT_THAT(Completions({"--js"}), ElementsAre("--json"));
   EXPECT_THAT(Completions({"nonsense", "--zzz"}), IsEmpty());
   EXPECT_THAT(Completions({""}), Contains("vm"));
@@ -124,6 +129,38 @@ TEST_F(CommandDocTest, CompletesTheNamesThatTheDaemonHas) {
   EXPECT_THAT(Completions({"vm", "get", "d"}), ElementsAre("demo"));
   EXPECT_THAT(Completions({"slot", "get", "demo", ""}), ElementsAre("ram"));
   EXPECT_EQ(server_.list_memslots.requests().back().parent(), "vms/demo");
+}
+
+TEST_F(CommandDocTest, FindsTheTargetInTheWordsThatBashSplit) {
+  server_.list_vms.Do([](const v1::ListVmsRequest&, v1::ListVmsResponse& out) {
+    out.add_vms()->set_name("vms/demo");
+    return absl::OkStatus();
+  });
+  const std::string path = server_.target().substr(std::string("unix:").size());
+  EXPECT_EQ(
+      RunWith({"__complete", "--target", "=", "unix", ":", path, "map", ""})
+          .out,
+      "demo\n");
+  EXPECT_EQ(
+      RunWith({"__complete", "--target", "unix", ":", path, "map", "d"}).out,
+      "demo\n");
+}
+
+TEST_F(CommandDocTest, TheFlagsOfTheConnectionCountWhenTheDaemonIsAsked) {
+  server_.list_vms.Do([](const v1::ListVmsRequest&, v1::ListVmsResponse& out) {
+    out.add_vms()->set_name("vms/demo");
+    return absl::OkStatus();
+  });
+  // They do not go with a Unix socket, so that none is asked.
+  for (const char* flag : {"--insecure", "--tls-ca=/a", "--tls-cert=/a",
+                           "--tls-key=/a", "--tls-name=a"}) {
+    const bool insecure = flag == std::string("--insecure");
+    std::vector<std::string> words = {flag, "map", ""};
+    if (insecure) words.insert(words.begin(), "--tls-name=a");
+    EXPECT_THAT(Completions(words), IsEmpty()) << flag;
+  }
+  EXPECT_THAT(Completions({"--tls-ca", "/a", "map", ""}), IsEmpty());
+  EXPECT_TRUE(server_.list_vms.requests().empty());
 }
 
 TEST_F(CommandDocTest, ADaemonThatDoesNotAnswerCompletesNothing) {
@@ -178,6 +215,17 @@ TEST_F(CommandDocTest, DoctorLooksAtTheHostAndAtTheDaemon) {
   EXPECT_THAT(outcome.out, Not(HasSubstr("\033")));
   EXPECT_THAT(RunAny({"doctor", "--json"}).out,
               HasSubstr("\"check\":\"kernel\""));
+}
+
+TEST_F(CommandDocTest, DoctorMendsADaemonByWhatIsWrongWithIt) {
+  for (const auto& [code, mend] : std::map<absl::StatusCode, std::string>{
+           {absl::StatusCode::kUnavailable, "systemctl start tdpd"},
+           {absl::StatusCode::kPermissionDenied, "/etc/tdpd/policy"},
+           {absl::StatusCode::kUnauthenticated, "/etc/tdpd/policy"},
+           {absl::StatusCode::kDeadlineExceeded, "journalctl -u tdpd"}}) {
+    server_.get_info.Fail(absl::Status(code, "because"));
+    EXPECT_THAT(RunAny({"doctor"}).out, HasSubstr(mend)) << code;
+  }
 }
 
 }  // namespace

@@ -105,18 +105,28 @@ std::vector<std::string> ListNames(const Target& target,
 }
 
 // The target that a command line to complete names.
-Target TargetOf(const std::vector<std::string>& words) {
+Target TargetOf(const std::vector<std::string>& split_words) {
   Target target;
   if (const char* environment = getenv("TDPD_TARGET")) {
     target.address = environment;
   }
+  const std::pair<absl::string_view, std::string*> flags[] = {
+      {"--target", &target.address},
+      {"--tls-ca", &target.tls_ca},
+      {"--tls-cert", &target.tls_cert},
+      {"--tls-key", &target.tls_key},
+      {"--tls-name", &target.tls_name}};
+  const std::vector<std::string> words = JoinedWords(split_words);
   for (size_t i = 0; i < words.size(); ++i) {
-    absl::string_view word = words[i];
-    if (word == "--insecure") target.insecure = true;
-    if (absl::ConsumePrefix(&word, "--target=")) {
-      target.address = std::string(word);
-    } else if (word == "--target" && i + 1 < words.size()) {
-      target.address = words[i + 1];
+    if (words[i] == "--insecure") target.insecure = true;
+    for (const auto& [flag, value] : flags) {
+      absl::string_view word = words[i];
+      if (!absl::ConsumePrefix(&word, flag)) continue;
+      if (absl::ConsumePrefix(&word, "=")) {
+        *value = std::string(word);
+      } else if (word.empty() && i + 1 < words.size()) {
+        *value = words[i + 1];
+      }
     }
   }
   return target;

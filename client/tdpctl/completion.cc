@@ -13,6 +13,9 @@ constexpr char kBash[] = R"(# bash completion of tdpctl
 _tdpctl() {
   local IFS=$'\n'
   COMPREPLY=($(tdpctl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+  if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]]; then
+    compopt -o nospace
+  fi
 }
 complete -o default -F _tdpctl tdpctl
 )";
@@ -22,7 +25,9 @@ _tdpctl() {
   local -a candidates
   candidates=("${(@f)$(tdpctl __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
   if [[ -n "${candidates[1]}" ]]; then
-    compadd -a candidates
+    local -a open=(${(M)candidates:#*=}) closed=(${candidates:#*=})
+    compadd -S '' -a open
+    compadd -a closed
   else
     _files
   fi
@@ -58,21 +63,30 @@ void Keep(const std::string& candidate, const std::string& prefix,
   if (absl::StartsWith(candidate, prefix)) candidates.push_back(candidate);
 }
 
-// Puts together what bash split. Returns whether the last word was split.
-bool JoinSplitWords(std::vector<std::string>& words) {
+// Whether bash made a word of its own of what stands between two others.
+bool IsSeparator(const std::string& word) {
+  return !word.empty() && word.find_first_not_of(":=") == std::string::npos;
+}
+
+// Puts together what bash split. Returns how much of the last word stands
+// before its last part, which alone a candidate of bash's replaces.
+size_t JoinSplitWords(std::vector<std::string>& words) {
   std::vector<std::string> joined;
-  bool last_was_split = false;
-  for (size_t i = 0; i < words.size(); ++i) {
-    last_was_split = words[i] == "=" && !joined.empty();
-    if (!last_was_split) {
-      joined.push_back(std::move(words[i]));
-      continue;
+  size_t before_last_part = 0;
+  bool after_separator = false;
+  for (std::string& word : words) {
+    const bool separator = IsSeparator(word) && !joined.empty();
+    if (separator || after_separator) {
+      before_last_part = joined.back().size() + (separator ? word.size() : 0);
+      joined.back() += word;
+    } else {
+      before_last_part = 0;
+      joined.push_back(std::move(word));
     }
-    absl::StrAppend(&joined.back(), "=");
-    if (i + 1 < words.size()) absl::StrAppend(&joined.back(), words[++i]);
+    after_separator = separator;
   }
   words = std::move(joined);
-  return last_was_split;
+  return before_last_part;
 }
 
 // How far a command line has come.
@@ -116,17 +130,10 @@ void AddOptions(const CommandDoc& command, const std::string& prefix,
   }
 }
 
-}  // namespace
-
-std::vector<std::string> Complete(const CommandDoc& root,
-                                  std::vector<std::string> words,
-                                  const ListValues& list_values) {
-  const bool was_split = JoinSplitWords(words);
-  if (words.empty()) words.emplace_back();
-  const std::string current = std::move(words.back());
-  words.pop_back();
-  const Place place = FollowWords(root, words);
-
+// The whole words that may stand in the place of `current`.
+std::vector<std::string> Candidates(const CommandDoc& root, const Place& place,
+                                    const std::string& current,
+                                    const ListValues& list_values) {
   std::vector<std::string> candidates;
   if (place.option != nullptr) {
     for (const std::string& choice : place.option->Choices()) {
@@ -140,9 +147,7 @@ std::vector<std::string> Complete(const CommandDoc& root,
     const OptionDoc* option = FindOption(root, *place.command, name);
     if (option == nullptr) return {};
     for (const std::string& choice : option->Choices()) {
-      if (!absl::StartsWith(choice, current.substr(equals + 1))) continue;
-      candidates.push_back(was_split ? choice
-                                     : absl::StrCat(name, "=", choice));
+      Keep(absl::StrCat(name, "=", choice), current, candidates);
     }
     return candidates;
   }
@@ -163,6 +168,28 @@ std::vector<std::string> Complete(const CommandDoc& root,
          list_values(place.command->arguments[index].name, place.arguments)) {
       Keep(value, current, candidates);
     }
+  }
+  return candidates;
+}
+
+}  // namespace
+
+std::vector<std::string> JoinedWords(std::vector<std::string> words) {
+  JoinSplitWords(words);
+  return words;
+}
+
+std::vector<std::string> Complete(const CommandDoc& root,
+                                  std::vector<std::string> words,
+                                  const ListValues& list_values) {
+  const size_t before_last_part = JoinSplitWords(words);
+  if (words.empty()) words.emplace_back();
+  const std::string current = std::move(words.back());
+  words.pop_back();
+  std::vector<std::string> candidates =
+      Candidates(root, FollowWords(root, words), current, list_values);
+  for (std::string& candidate : candidates) {
+    candidate.erase(0, before_last_part);
   }
   return candidates;
 }

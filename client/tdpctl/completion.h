@@ -20,11 +20,14 @@ using ListValues = std::function<std::vector<std::string>(
     const std::string& argument, const std::vector<std::string>& before)>;
 
 // What may stand in the place of the last of `words`, which follow "tdpctl".
-// bash splits at "=", so that a lone "=" may be a word; then the candidates are
-// values without the option's name.
+// bash splits at "=" and ":", so that either may be a word of its own; then the
+// candidates are what follows the last of them.
 std::vector<std::string> Complete(const CommandDoc& root,
                                   std::vector<std::string> words,
                                   const ListValues& list_values);
+
+// The words as they were before bash split them.
+std::vector<std::string> JoinedWords(std::vector<std::string> words);
 
 // The script that a shell reads, for "bash", "zsh" or "fish"; else null.
 const char* CompletionScript(const std::string& shell);

@@ -48,6 +48,19 @@ void Print(Session& session, const HostCheck& check) {
   if (!check.mend.empty()) session.out() << "    " << check.mend << "\n";
 }
 
+// One command, or a sentence where no command helps.
+std::string MendDaemon(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kUnavailable:
+      return "systemctl start tdpd";
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated:
+      return "let /etc/tdpd/policy allow you info, and be whom it names";
+    default:
+      return "journalctl -u tdpd";
+  }
+}
+
 // The daemon, and what it says of its host: it may run as somebody else.
 std::vector<HostCheck> CheckDaemon(Client& client) {
   const auto info = client.GetInfo();
@@ -55,7 +68,7 @@ std::vector<HostCheck> CheckDaemon(Client& client) {
     return {{.name = "daemon",
              .result = HostCheck::Result::kWarning,
              .found = std::string(info.status().message()),
-             .mend = "systemctl start tdpd"}};
+             .mend = MendDaemon(info.status())}};
   }
   std::vector<HostCheck> checks = {
       {.name = "daemon", .found = "tdpd " + info->version() + " answers"}};

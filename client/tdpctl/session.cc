@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "client/lib/json.h"
+#include "google/protobuf/struct.pb.h"
 
 namespace tdp::client {
 
@@ -11,6 +12,19 @@ Session::Session(std::vector<Daemon> daemons, OutputForm form, Io io)
 
 void Session::PrintJson(const google::protobuf::Message& message) {
   io_.out << ToJson(message) << std::endl;
+}
+
+void Session::PrintJson(const Daemon& daemon,
+                        const google::protobuf::Message& message) {
+  if (!is_fleet()) {
+    PrintJson(message);
+    return;
+  }
+  google::protobuf::Value address;
+  address.set_string_value(daemon.address);
+  const std::string fields = ToJson(message).substr(1);  // after the brace
+  io_.out << "{\"daemon\":" << ToJson(address) << (fields == "}" ? "" : ",")
+          << fields << std::endl;
 }
 
 void Session::Fail(absl::string_view sentence) {

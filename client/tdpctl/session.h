@@ -54,6 +54,7 @@ class Session {
   Client& client() { return *daemons_.front().client; }
   // Of a command that works on a fleet.
   const std::vector<Daemon>& daemons() const { return daemons_; }
+  bool is_fleet() const { return daemons_.size() > 1; }
   bool json() const { return form_ == OutputForm::kJson; }
   std::istream& in() { return io_.in; }
   std::ostream& out() { return io_.out; }
@@ -65,6 +66,9 @@ class Session {
 
   // Prints one line and flushes, so that a reader of a stream sees it at once.
   void PrintJson(const google::protobuf::Message& message);
+  // The same for what `daemon` said. The line of a fleet begins with "daemon".
+  void PrintJson(const Daemon& daemon,
+                 const google::protobuf::Message& message);
   // Tells of the end of the resource `name`, which `response` answers.
   template <typename Response>
   absl::Status PrintDeleted(const absl::StatusOr<Response>& response,

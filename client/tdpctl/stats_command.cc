@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "client/lib/address.h"
+#include "client/lib/call_error.h"
 #include "client/lib/duration.h"
 #include "client/lib/live_block.h"
 #include "client/lib/log2_histogram.h"
@@ -99,30 +100,52 @@ absl::Status Watch(Session& session, const StatsArgs& args) {
       });
 }
 
+// Of a fleet, the daemons that have the VM answer.
 absl::Status RunStats(Session& session, const StatsArgs& args) {
-  if (args.watch) return Watch(session, args);
+  if (args.watch) {
+    if (!session.is_fleet()) return Watch(session, args);
+    session.UsageError(absl::StrCat("--watch works on one daemon; --target ",
+                                    "names ", session.daemons().size()));
+    return absl::OkStatus();
+  }
   v1::GetVmStatsRequest request;
   request.set_vm(args.vm);
-  const auto response = session.client().GetVmStats(request);
-  if (!response.ok()) return response.status();
-  if (session.json()) {
-    session.PrintJson(*response);
-  } else {
-    Print(response->stats(), session.out());
+  absl::Status not_found;
+  bool other_answer = false;
+  for (const Session::Daemon& daemon : session.daemons()) {
+    const auto response = daemon.client->GetVmStats(request);
+    if (absl::IsNotFound(response.status())) {
+      not_found = response.status();
+      continue;
+    }
+    if (!response.ok() && !session.is_fleet()) return response.status();
+    other_answer = true;
+    if (!response.ok()) {
+      session.Fail(
+          absl::StrCat(daemon.address, ": ", ErrorText(response.status())));
+    } else if (session.json()) {
+      session.PrintJson(daemon, *response);
+    } else {
+      if (session.is_fleet()) session.out() << daemon.address << "\n";
+      Print(response->stats(), session.out());
+    }
   }
-  return absl::OkStatus();
+  return other_answer ? absl::OkStatus() : not_found;
 }
 
 }  // namespace
 
 void AddStatsCommand(CommandSet& commands) {
-  auto command = commands.Add(commands.root(), "stats",
-                              "Counters and gauges of a VM", RunStats);
+  auto command =
+      commands.Add(commands.root(), "stats", "Counters and gauges of a VM",
+                   RunStats, Reach::kFleet);
   StatsArgs* args = command.args.get();
   command.parameters.AddVm([=](const std::string& vm) { args->vm = vm; });
   command.parameters.AddFlag(
       {.name = "--watch",
-       .description = "Look again and again; on a terminal they are redrawn"},
+       .description =
+           "Look again and again, at one daemon; on a terminal they are "
+           "redrawn"},
       [=] { args->watch = true; });
   command.parameters.Add(
       {.name = "--interval",

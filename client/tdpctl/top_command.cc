@@ -6,7 +6,9 @@
 #include <map>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -23,6 +25,8 @@ namespace tdp::client {
 namespace {
 
 constexpr absl::Duration kDefaultInterval = absl::Seconds(2);
+// What a daemon gets at least to answer a call.
+constexpr absl::Duration kLeastTimeout = absl::Seconds(1);
 
 struct TopArgs {
   absl::Duration interval = kDefaultInterval;
@@ -85,17 +89,31 @@ Table TopTable(bool fleet) {
 class Top {
  public:
   explicit Top(Session& session)
-      : session_(session), fleet_(session.daemons().size() > 1) {}
+      : session_(session), fleet_(session.is_fleet()) {}
 
-  // Appends the table of one moment to `text`.
+  // Appends the table of one moment to `text`. All daemons are asked at once:
+  // one that stands still holds up none of the others.
   void Look(std::string& text) {
+    const std::vector<Session::Daemon>& daemons = session_.daemons();
+    std::vector<Answer> answers(daemons.size());
+    std::vector<std::thread> threads;
+    for (size_t i = 1; i < daemons.size(); ++i) {
+      threads.emplace_back([&, i] { answers[i] = Ask(*daemons[i].client); });
+    }
+    answers[0] = Ask(*daemons[0].client);
+    for (std::thread& thread : threads) thread.join();
+
     Table table = TopTable(fleet_);
     std::string errors;
     Samples samples;
-    for (const Session::Daemon& daemon : session_.daemons()) {
-      const absl::Status status = AddDaemon(daemon, table, samples);
-      if (!status.ok()) {
-        absl::StrAppend(&errors, daemon.address, ": ", ErrorText(status), "\n");
+    for (size_t i = 0; i < daemons.size(); ++i) {
+      const Answer& answer = answers[i];
+      for (const VmLook& look : answer.vms) {
+        AddVm(daemons[i].address, look, samples, table);
+      }
+      if (!answer.status.ok()) {
+        absl::StrAppend(&errors, daemons[i].address, ": ",
+                        ErrorText(answer.status), "\n");
       }
     }
     samples_ = std::move(samples);
@@ -109,29 +127,39 @@ class Top {
   bool failed() const { return failed_; }
 
  private:
-  absl::Status AddDaemon(const Session::Daemon& daemon, Table& table,
-                         Samples& samples) {
-    const auto vms = daemon.client->ListVms();
-    if (!vms.ok()) return vms.status();
+  struct VmLook {
+    v1::Vm vm;
+    v1::VmStats stats;
+  };
+  // Of one daemon. VMs that were seen before an error are there.
+  struct Answer {
+    absl::Status status;
+    std::vector<VmLook> vms;
+  };
+
+  static Answer Ask(Client& client) {
+    Answer answer;
+    const auto vms = client.ListVms();
+    answer.status = vms.status();
+    if (!vms.ok()) return answer;
     for (const v1::Vm& vm : vms->vms()) {
       v1::GetVmStatsRequest request;
       request.set_vm(vm.name());
-      const auto response = daemon.client->GetVmStats(request);
+      const auto response = client.GetVmStats(request);
       if (absl::IsNotFound(response.status())) continue;  // just deleted
-      if (!response.ok()) return response.status();
-      const std::pair key(daemon.address, vm.name());
-      samples[key] = SampleOf(response->stats());
-      const auto before = samples_.find(key);
-      AddRow(daemon, vm, response->stats(),
-             before == samples_.end() ? "-"
-                                      : RateText(before->second, samples[key]),
-             table);
+      answer.status = response.status();
+      if (!response.ok()) return answer;
+      answer.vms.push_back({vm, response->stats()});
     }
-    return absl::OkStatus();
+    return answer;
   }
 
-  void AddRow(const Session::Daemon& daemon, const v1::Vm& vm,
-              const v1::VmStats& stats, const std::string& rate, Table& table) {
+  void AddVm(const std::string& daemon, const VmLook& look, Samples& samples,
+             Table& table) {
+    const auto& [vm, stats] = look;
+    const std::pair key(daemon, vm.name());
+    const Sample& sample = samples[key] = SampleOf(stats);
+    const auto before = samples_.find(key);
     std::vector<std::string> cells = {
         vm.name(),
         EnumText(v1::Vm::State_Name(vm.state()), "STATE_"),
@@ -141,9 +169,9 @@ class Top {
         absl::StrCat(stats.leaf_2m_count()),
         absl::StrCat(stats.leaf_1g_count()),
         FormatSize(static_cast<uint64_t>(stats.page_table_bytes())),
-        rate,
+        before == samples_.end() ? "-" : RateText(before->second, sample),
         absl::StrCat(stats.waiting_access_count())};
-    if (fleet_) cells.insert(cells.begin(), daemon.address);
+    if (fleet_) cells.insert(cells.begin(), daemon);
     table.AddRow(std::move(cells));
   }
 
@@ -154,6 +182,9 @@ class Top {
 };
 
 absl::Status RunTop(Session& session, const TopArgs& args) {
+  for (const Session::Daemon& daemon : session.daemons()) {
+    daemon.client->SetDefaultTimeout(std::max(args.interval, kLeastTimeout));
+  }
   Top top(session);
   LiveBlock block(session.out_terminal(), session.out());
   absl::Time next = absl::Now();

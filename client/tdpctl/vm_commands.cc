@@ -98,7 +98,7 @@ absl::Status RunStop(Session& session, const v1::StopVmRequest& request) {
 }
 
 absl::Status RunList(Session& session, const v1::ListVmsRequest&) {
-  const bool fleet = session.daemons().size() > 1;
+  const bool fleet = session.is_fleet();
   for (const Session::Daemon& daemon : session.daemons()) {
     const auto response = daemon.client->ListVms();
     if (!response.ok()) {
@@ -108,7 +108,7 @@ absl::Status RunList(Session& session, const v1::ListVmsRequest&) {
       continue;
     }
     if (session.json()) {
-      session.PrintJson(*response);
+      session.PrintJson(daemon, *response);
       continue;
     }
     if (fleet) session.out() << daemon.address << "\n";

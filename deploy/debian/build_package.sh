@@ -63,6 +63,37 @@ put 644 deploy/systemd/tls.conf "$doc/examples/tls.conf"
 put 644 deploy/prometheus/alerts.yaml "$doc/examples/alerts.yaml"
 put 644 deploy/grafana/tdpd.json "$doc/examples/grafana.json"
 put_zipped "$HERE/tdpd.8" usr/share/man/man8/tdpd.8.gz
+# What tdpctl says of itself. tdpbench has its help as a manual page.
+readonly TDPCTL="${BINARIES[1]}" TDPBENCH="${BINARIES[2]}"
+"$TDPCTL" man >"$work/tdpctl.1"
+{
+  cat <<'END'
+.TH TDPBENCH 1 "" tdpd "User commands"
+.SH NAME
+tdpbench \- puts load on a running tdpd and measures its answers
+.SH SYNOPSIS
+.B tdpbench
+[\fIoptions\fR] \fIvm\fR
+.SH DESCRIPTION
+.nf
+END
+  # Text as roff takes it.
+  env -u TDPD_TARGET COLUMNS=80 "$TDPBENCH" --help |
+    sed -e 's/\\/\\e/g' -e 's/-/\\-/g' -e "s/^[.']/\\\\\&&/"
+  printf '.fi\n.SH SEE ALSO\n.BR tdpctl (1),\n.BR tdpd (8)\n'
+} >"$work/tdpbench.1"
+for page in tdpctl tdpbench; do
+  put_zipped "$work/$page.1" "usr/share/man/man1/$page.1.gz"
+done
+while read -r shell path; do
+  "$TDPCTL" completion "$shell" >"$work/completion"
+  put 644 "$work/completion" "$path"
+done <<'END'
+bash usr/share/bash-completion/completions/tdpctl
+fish usr/share/fish/vendor_completions.d/tdpctl.fish
+zsh usr/share/zsh/vendor-completions/_tdpctl
+END
+
 cat >"$work/changelog" <<END
 tdpd ($version) stable; urgency=medium
 

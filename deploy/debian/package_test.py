@@ -3,6 +3,7 @@
 package_test.py TDPD TDPCTL TDPBENCH.
 """
 
+import gzip
 import os
 import re
 import shutil
@@ -22,6 +23,12 @@ SYSTEM_FILES = {
     "usr/bin/tdpd": 0o755,
     "usr/lib/sysusers.d/tdpd.conf": 0o644,
     "usr/lib/tmpfiles.d/tdpd.conf": 0o644,
+    "usr/share/bash-completion/completions/tdpctl": 0o644,
+    "usr/share/fish/vendor_completions.d/tdpctl.fish": 0o644,
+    "usr/share/man/man1/tdpbench.1.gz": 0o644,
+    "usr/share/man/man1/tdpctl.1.gz": 0o644,
+    "usr/share/man/man8/tdpd.8.gz": 0o644,
+    "usr/share/zsh/vendor-completions/_tdpctl": 0o644,
 }
 
 
@@ -152,6 +159,25 @@ class InstallTest(unittest.TestCase):
             run(self.path(f"usr/bin/{name}"), "--help")
         self.assertEqual(run(self.path("usr/bin/tdpd"), "--version"),
                          run(BINARIES[0], "--version"))
+
+    def test_manual_pages_and_completions_are_what_tdpctl_prints(self):
+        self.dpkg("--install", PACKAGE)
+        for shell, name in (
+                ("bash", "bash-completion/completions/tdpctl"),
+                ("fish", "fish/vendor_completions.d/tdpctl.fish"),
+                ("zsh", "zsh/vendor-completions/_tdpctl")):
+            with open(self.path(f"usr/share/{name}"),
+                      encoding="utf-8") as file:
+                self.assertEqual(file.read(),
+                                 run(BINARIES[1], "completion", shell), shell)
+        pages = {}
+        for page in ("tdpctl", "tdpbench"):
+            with gzip.open(self.path(f"usr/share/man/man1/{page}.1.gz"), "rt",
+                           encoding="utf-8") as file:
+                pages[page] = file.read()
+        self.assertEqual(pages["tdpctl"], run(BINARIES[1], "man"))
+        self.assertRegex(pages["tdpbench"], r"^\.TH TDPBENCH 1 ")
+        self.assertIn(r"\-\-max_p99", pages["tdpbench"])
 
     def test_settings_and_data_outlive_a_removal_and_an_upgrade(self):
         self.dpkg("--install", PACKAGE)
