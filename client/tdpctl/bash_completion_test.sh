@@ -15,7 +15,7 @@ completes() {
   found="$(bash -c '
     source <(tdpctl completion bash)
     nospace=""
-    compopt() { [[ "$*" == "-o nospace" ]] && nospace=" nospace"; }
+    compopt() { [[ $1 == -o && $2 == nospace ]] && nospace=" nospace"; }
     COMP_WORDS=(tdpctl "$@")
     COMP_CWORD=$#
     _tdpctl
