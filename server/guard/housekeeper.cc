@@ -12,9 +12,11 @@ namespace tdp::server {
 namespace {
 
 constexpr absl::Duration kInterval = absl::Seconds(1);
-// Connections that end within an interval, from which on memory is worth
-// looking for. Those that are refused cost none: gRPC does not hear of them.
+// Connections and streams that end within an interval, from which on memory is
+// worth looking for. Those that are refused cost none: gRPC does not hear of
+// them.
 constexpr int64_t kManyConnections = 64;
+constexpr int64_t kManyStreams = 256;
 
 }  // namespace
 
@@ -33,6 +35,7 @@ void GuardHousekeeper::Run() {
   ConnectionTable& table = ConnectionTable::Get();
   int64_t cuts = table.stats().cut_connections;
   int64_t connections = table.stats().open_connections;
+  int64_t streams = table.stats().open_streams;
   bool attacked = false;
   absl::MutexLock lock(&mutex_);
   while (!mutex_.AwaitWithTimeout(absl::Condition(&stop_), kInterval)) {
@@ -40,12 +43,14 @@ void GuardHousekeeper::Run() {
     const GuardStats stats = table.stats();
     const bool is_busy =
         stats.cut_connections != cuts ||
-        stats.open_connections + kManyConnections < connections;
+        stats.open_connections + kManyConnections < connections ||
+        stats.open_streams + kManyStreams < streams;
     // One more time when it is over: calls end after their connections.
     if (is_busy || attacked) malloc_trim(0);
     attacked = is_busy;
     cuts = stats.cut_connections;
     connections = stats.open_connections;
+    streams = stats.open_streams;
   }
 }
 
