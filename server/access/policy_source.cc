@@ -62,7 +62,9 @@ std::shared_ptr<const AccessPolicy> PolicySource::policy() const {
 void PolicySource::Refresh() {
   if (!file_.has_value()) return;
   const WatchedFile::Change change = file_->Check();
-  if (change == WatchedFile::Change::kNone) return;
+  // What was in the way may not have been in the file: no descriptor was left,
+  // or nobody could say who a user is.
+  if (change == WatchedFile::Change::kNone && last_error_.empty()) return;
   const std::string old_text = text_;
   absl::StatusOr<AccessPolicy> policy = Load();
   const bool same_text = text_ == old_text;

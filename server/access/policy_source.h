@@ -1,7 +1,7 @@
 // PolicySource: the policy that holds now, from a file that may change.
 //
 // A file that becomes unreadable, unsafe or wrong leaves the policy as it is;
-// the log says so, once for each cause.
+// the log says so, once for each cause, and the next refresh tries again.
 //
 // Thread safety: policy() and generation() from any thread; Refresh() from one
 // thread at a time.
@@ -42,7 +42,7 @@ class PolicySource {
   std::shared_ptr<const AccessPolicy> policy() const
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Reads the file again if it may have changed.
+  // Reads the file again if it may have changed, or if that failed before.
   void Refresh() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // How often a changed file was taken, and how often refused.

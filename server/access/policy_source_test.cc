@@ -7,9 +7,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <thread>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "engine/base/limits.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -42,6 +45,14 @@ class PolicySourceTest : public testing::Test {
     return PolicySource::Open(path_, geteuid(), SystemNames());
   }
   std::string Problem() { return std::string(Open().status().message()); }
+  // Returns when the file is so old that its times show each change.
+  void AwaitSettledFile() const {
+    WatchedFile file(path_, limits::kMaxPolicyBytes);
+    file.Check();
+    while (file.Check() != WatchedFile::Change::kNone) {
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+  }
   static Role RoleOfSomebody(const PolicySource& source) {
     return source.policy()->RoleOfProcess(kSomebody, kSomebody, {});
   }
@@ -104,6 +115,40 @@ TEST_F(PolicySourceTest, ABrokenFileLeavesThePolicyAsItIs) {
   Replace("operator uid:4000000\n");
   (*source)->Refresh();
   EXPECT_EQ(RoleOfSomebody(**source), Role::kOperator);
+}
+
+TEST_F(PolicySourceTest, AReloadThatFailedIsTriedAgainWithoutANewFile) {
+  bool can_look_up = true;
+  int lookups = 0;
+  const NameLookup names = {
+      .user = [&](const std::string&) -> std::optional<uid_t> {
+        ++lookups;
+        if (!can_look_up) return std::nullopt;
+        return kSomebody;
+      },
+      .group = [](const std::string&) { return std::optional<gid_t>(); },
+  };
+  Replace("observer user:somebody\n");
+  const auto source = PolicySource::Open(path_, geteuid(), names);
+  ASSERT_TRUE(source.ok()) << source.status();
+  Replace("operator user:somebody\n");
+  can_look_up = false;
+  (*source)->Refresh();
+  EXPECT_EQ(RoleOfSomebody(**source), Role::kObserver);
+  AwaitSettledFile();
+  lookups = 0;
+  (*source)->Refresh();
+  EXPECT_EQ(lookups, 1);
+  EXPECT_EQ(RoleOfSomebody(**source), Role::kObserver);
+  EXPECT_EQ((*source)->reload_failure_count(), 1) << "logged once";
+
+  can_look_up = true;
+  (*source)->Refresh();
+  EXPECT_EQ(RoleOfSomebody(**source), Role::kOperator);
+  EXPECT_EQ((*source)->reload_count(), 1);
+  lookups = 0;
+  (*source)->Refresh();
+  EXPECT_EQ(lookups, 0) << "there is nothing to try again";
 }
 
 TEST_F(PolicySourceTest, RefusesAFileThatOthersMayWrite) {

@@ -126,7 +126,9 @@ void TlsFiles::Refresh() {
   for (WatchedFile* file : {&certificates_, &key_, &client_authorities_}) {
     may_differ = file->Check() != WatchedFile::Change::kNone || may_differ;
   }
-  if (!may_differ) return;
+  // What was in the way may not have been in the files, but a want of
+  // descriptors.
+  if (!may_differ && last_error_.empty()) return;
   absl::StatusOr<TlsMaterial> loaded = Load();
   if (!loaded.ok()) {
     const std::string error(loaded.status().message());

@@ -51,7 +51,7 @@ class TlsFiles {
   std::shared_ptr<const TlsMaterial> material() const
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Reads the files again if they may have changed.
+  // Reads the files again if they may have changed, or if that failed before.
   void Refresh() ABSL_LOCKS_EXCLUDED(mutex_);
 
   int64_t reload_count() const {

@@ -1,5 +1,6 @@
 #include "server/access/tls_files.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -7,6 +8,8 @@
 #include <fstream>
 #include <string>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/access/test_certificates.h"
@@ -89,6 +92,32 @@ TEST_F(TlsFilesTest, HalfOfANewPairLeavesTheOldOne) {
   Write("key", second_.key);
   files.Refresh();
   EXPECT_EQ(files.material()->certificates, second_.certificate);
+  EXPECT_EQ(files.material()->key, second_.key);
+  EXPECT_EQ(files.reload_count(), 1);
+}
+
+TEST_F(TlsFilesTest, AReloadThatFailedIsTriedAgainWithoutNewFiles) {
+  const auto opened = Open();
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  TlsFiles& files = **opened;
+  Write("cert", second_.certificate);
+  Write("key", second_.key);
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none = {.rlim_cur = 0, .rlim_max = limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  files.Refresh();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_EQ(files.reload_failure_count(), 1);
+  EXPECT_EQ(files.material()->key, first_.key);
+
+  // The files are so old then that their times show each change.
+  WatchedFile last(folder_ + "/key", 1 << 20);
+  last.Check();
+  while (last.Check() != WatchedFile::Change::kNone) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  files.Refresh();
   EXPECT_EQ(files.material()->key, second_.key);
   EXPECT_EQ(files.reload_count(), 1);
 }

@@ -233,7 +233,7 @@ class AttackTest : public testing::Test {
       EXPECT_EQ(report.cut, 1);
     }
     EXPECT_THAT(daemon_->Output(),
-                testing::HasSubstr(absl::StrCat("reason=\"", reason, "\"")));
+                testing::HasSubstr(absl::StrCat("reason=", reason, " ")));
   }
 
   std::string folder_;

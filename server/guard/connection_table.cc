@@ -1,6 +1,7 @@
 #include "server/guard/connection_table.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -56,6 +57,13 @@ std::shared_ptr<const UnixCredentials> ReadCredentials(int fd) {
   return credentials;
 }
 
+// Processes outside of the daemon's PID namespace have no number that it could
+// tell them apart by.
+PeerKey KeyOf(const UnixCredentials& credentials) {
+  return credentials.pid > 0 ? PeerKey::OfProcess(credentials.pid)
+                             : PeerKey::OfUser(credentials.uid);
+}
+
 // Calls `visit(bytes, count)` for the first `count` bytes of `message`.
 template <typename Visit>
 void ForEachPiece(const msghdr& message, size_t count, Visit&& visit) {
@@ -68,7 +76,7 @@ void ForEachPiece(const msghdr& message, size_t count, Visit&& visit) {
 
 }  // namespace
 
-// All connections of one process or address.
+// All connections of one process, user or address.
 struct ConnectionTable::Peer {
   explicit Peer(StreamTotal& streams) : budget(streams) {}
 
@@ -100,6 +108,13 @@ ConnectionTable& ConnectionTable::Get() {
   return table;
 }
 
+ConnectionTable::ConnectionTable()
+    : ConnectionTable(&ReadCredentials, geteuid()) {}
+
+ConnectionTable::ConnectionTable(CredentialsReader read_credentials,
+                                 uid_t own_user)
+    : read_credentials_(std::move(read_credentials)), own_user_(own_user) {}
+
 bool ConnectionTable::Admit(int fd, sockaddr_storage* address,
                             socklen_t* length) {
   const int64_t now = Now();
@@ -107,17 +122,17 @@ bool ConnectionTable::Admit(int fd, sockaddr_storage* address,
   const bool is_ip =
       address->ss_family == AF_INET || address->ss_family == AF_INET6;
   std::shared_ptr<const UnixCredentials> credentials;
-  if (is_unix) credentials = ReadCredentials(fd);
+  if (is_unix) credentials = read_credentials_(fd);
   // Nobody is let in who could be taken for somebody else.
-  bool is_nobody = fd >= kMaxDescriptors || (!is_unix && !is_ip) ||
-                   (is_unix && credentials == nullptr);
+  bool is_nobody = (!is_unix && !is_ip) || (is_unix && credentials == nullptr);
   if (address->ss_family == AF_INET6) {
     sockaddr_in6 ipv6;
     memcpy(&ipv6, address, sizeof(ipv6));
     is_nobody = is_nobody || ConnectionNumberOf(ipv6.sin6_addr) != 0;
   }
-  if (is_nobody) {
-    Count(CutReason::kNoDescriptors, nullptr);
+  if (is_nobody || fd >= kMaxDescriptors) {
+    Count(is_nobody ? CutReason::kUnknownPeer : CutReason::kNoDescriptors,
+          credentials.get());
     return false;
   }
 
@@ -125,12 +140,9 @@ bool ConnectionTable::Admit(int fd, sockaddr_storage* address,
   CutReason reason;
   {
     absl::MutexLock lock(&mutex_);
-    std::shared_ptr<Peer> peer =
-        PeerOf(is_unix ? PeerKey::OfProcess(credentials->pid)
-                       : PeerKey::OfAddress(*address),
-               now);
-    reason =
-        Admission(*peer, is_unix, is_unix ? credentials->uid : uid_t{}, now);
+    std::shared_ptr<Peer> peer = PeerOf(
+        is_unix ? KeyOf(*credentials) : PeerKey::OfAddress(*address), now);
+    reason = Admission(*peer, credentials.get(), now);
     if (reason == CutReason::kNone && !peer->connects.Take(1, now)) {
       reason = CutReason::kTooManyConnects;
     }
@@ -144,6 +156,8 @@ bool ConnectionTable::Admit(int fd, sockaddr_storage* address,
         ++connections_of_user_[credentials->uid];
         connection->number = ++last_number_;
         credentials_[connection->number] = credentials;
+      } else {
+        ++tcp_connections_;
       }
     }
   }
@@ -164,17 +178,25 @@ bool ConnectionTable::Admit(int fd, sockaddr_storage* address,
   return true;
 }
 
-CutReason ConnectionTable::Admission(const Peer& peer, bool is_unix, uid_t uid,
+CutReason ConnectionTable::Admission(const Peer& peer,
+                                     const UnixCredentials* credentials,
                                      int64_t now) const {
   if (now < peer.penalty_end) return CutReason::kPenalty;
-  if (connections_ >= guard_limits::kMaxConnections) {
+  const bool is_ours = credentials != nullptr &&
+                       (credentials->uid == 0 || credentials->uid == own_user_);
+  const int64_t reserved = is_ours ? 0 : guard_limits::kReservedConnections;
+  if (connections_ >= guard_limits::kMaxConnections - reserved) {
     return CutReason::kTooManyConnections;
+  }
+  if (credentials == nullptr &&
+      tcp_connections_ >= guard_limits::kMaxTcpConnections) {
+    return CutReason::kTooManyTcpConnections;
   }
   if (peer.connections >= guard_limits::kMaxConnectionsPerPeer) {
     return CutReason::kTooManyConnectionsOfPeer;
   }
-  if (is_unix) {
-    const auto user = connections_of_user_.find(uid);
+  if (credentials != nullptr) {
+    const auto user = connections_of_user_.find(credentials->uid);
     if (user != connections_of_user_.end() &&
         user->second >= guard_limits::kMaxConnectionsPerUser) {
       return CutReason::kTooManyConnectionsOfUser;
@@ -201,7 +223,8 @@ bool ConnectionTable::NoteReceived(int fd, const msghdr& message,
   if (reason == CutReason::kNone) return true;
   connection->is_cut = true;
   shutdown(fd, SHUT_RDWR);
-  {
+  // What all have taken together is no offence of this one.
+  if (reason != CutReason::kTooManyOpenStreamsInAll) {
     absl::MutexLock lock(&mutex_);
     Punish(*connection->peer, now);
   }
@@ -269,7 +292,10 @@ void ConnectionTable::Forget(int fd) {
   if (connection == nullptr) return;
   --connections_;
   --connection->peer->connections;
-  if (connection->credentials == nullptr) return;
+  if (connection->credentials == nullptr) {
+    --tcp_connections_;
+    return;
+  }
   credentials_.erase(connection->number);
   const auto user = connections_of_user_.find(connection->credentials->uid);
   if (--user->second == 0) connections_of_user_.erase(user);
@@ -287,8 +313,10 @@ GuardStats ConnectionTable::stats() const {
   stats.accepted_connections = accepted_.load(std::memory_order_relaxed);
   stats.open_streams = streams_.open.load(std::memory_order_relaxed);
   for (int i = 1; i < static_cast<int>(CutReason::kCount); ++i) {
-    stats.cuts[std::string(NameOf(static_cast<CutReason>(i)))] =
-        cuts_[i].load(std::memory_order_relaxed);
+    const auto reason = static_cast<CutReason>(i);
+    const int64_t count = cuts_[i].load(std::memory_order_relaxed);
+    stats.cuts[std::string(NameOf(reason))] = count;
+    if (IsCutOff(reason)) stats.cut_connections += count;
   }
   absl::ReaderMutexLock lock(&mutex_);
   stats.open_connections = connections_;

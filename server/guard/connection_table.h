@@ -15,6 +15,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "absl/base/thread_annotations.h"
@@ -34,7 +35,14 @@ class ConnectionTable {
 
   static ConnectionTable& Get();
 
-  ConnectionTable() = default;
+  // Null if the peer of the Unix socket `fd` is not known.
+  using CredentialsReader =
+      std::function<std::shared_ptr<const UnixCredentials>(int fd)>;
+
+  // Asks the kernel.
+  ConnectionTable();
+  // For `own_user` some connections are kept, as for root.
+  ConnectionTable(CredentialsReader read_credentials, uid_t own_user);
   ConnectionTable(const ConnectionTable&) = delete;
   ConnectionTable& operator=(const ConnectionTable&) = delete;
 
@@ -74,13 +82,17 @@ class ConnectionTable {
     if (fd < 0 || fd >= kMaxDescriptors) return nullptr;
     return slots_[fd].load(std::memory_order_acquire);
   }
-  CutReason Admission(const Peer& peer, bool is_unix, uid_t uid,
+  // `credentials` is null on TCP.
+  CutReason Admission(const Peer& peer, const UnixCredentials* credentials,
                       int64_t now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<Peer> PeerOf(const PeerKey& key, int64_t now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ForgetOldPeers(int64_t now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Punish(Peer& peer, int64_t now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Count(CutReason reason, const UnixCredentials* credentials);
+
+  const CredentialsReader read_credentials_;
+  const uid_t own_user_;
 
   // Each is set by Admit(), and cleared by Forget(), which frees it; that holds
   // the mutex, for Sweep().
@@ -96,6 +108,7 @@ class ConnectionTable {
   mutable absl::Mutex mutex_;
   uint64_t last_number_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t connections_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t tcp_connections_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<uint64_t, std::shared_ptr<const UnixCredentials>>
       credentials_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<uid_t, int64_t> connections_of_user_

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -59,6 +61,34 @@ class ConnectionTableTest : public testing::Test {
     }
     return admitted;
   }
+  // From here on, clients of the Unix socket are `client`, whatever socket they
+  // have, and the table belongs to `own_user`.
+  void FakeClients(uid_t own_user) {
+    table_ = std::make_unique<ConnectionTable>(
+        [this](int) { return std::make_shared<UnixCredentials>(client_); },
+        own_user);
+  }
+  // Lets in connections with the descriptors from `first` on, as none is looked
+  // at, until one is refused.
+  std::vector<int> AdmitAll(int first, const std::function<bool(int)>& admit) {
+    std::vector<int> fds;
+    for (int fd = first; admit(fd); ++fd) fds.push_back(fd);
+    return fds;
+  }
+  // As many clients of `uid` as it takes, each with all that a process can
+  // have.
+  std::vector<int> AdmitAllOf(uid_t uid, int first) {
+    client_ = {.uid = uid, .pid = 0};
+    return AdmitAll(first, [&](int fd) {
+      if ((fd - first) % guard_limits::kMaxConnectionsPerPeer == 0) {
+        client_.pid = ++last_process_;
+      }
+      return AdmitUnix(fd);
+    });
+  }
+  static std::string Network(int i) {
+    return "2001:db8:0:" + std::to_string(i % 9999) + "::1";
+  }
   bool AdmitTcp(int fd, const char* text) {
     sockaddr_storage address = {};
     sockaddr_in6 ipv6 = {};
@@ -83,6 +113,8 @@ class ConnectionTableTest : public testing::Test {
   std::vector<int> sockets_;
   std::vector<int> others_;
   uint64_t number_ = 0;
+  UnixCredentials client_;
+  pid_t last_process_ = 0;
 };
 
 TEST_F(ConnectionTableTest, ANumberLeadsToTheCredentialsUntilTheEnd) {
@@ -115,25 +147,68 @@ TEST_F(ConnectionTableTest, APeerHasSoManyConnections) {
   // Others are not concerned, and one that ends makes room.
   EXPECT_TRUE(AdmitTcp(NewSocket(), "2001:db8::1"));
   Close(sockets_.front());
-  EXPECT_TRUE(AdmitUnix(fd));
+  // All attempts at once are spent; more come with time.
+  while (!AdmitUnix(fd)) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_EQ(CutsFor("too_many_connections_of_peer"), 1);
 }
 
-TEST_F(ConnectionTableTest, ThereAreSoManyConnectionsInAll) {
-  const int fd = NewSocket();
-  // One descriptor stands for all, as none is looked at.
-  const auto address = [](int64_t i) {
-    return "2001:db8:0:" + std::to_string(i % 9999) + "::1";
-  };
-  std::vector<int> fds;
-  for (int64_t i = 0; i < guard_limits::kMaxConnections; ++i) {
-    const int number = 20000 + static_cast<int>(i);
-    ASSERT_TRUE(AdmitTcp(number, address(i).c_str())) << i;
-    fds.push_back(number);
-  }
-  EXPECT_FALSE(AdmitTcp(fd, "2001:db8:1::1"));
+TEST_F(ConnectionTableTest, ThereAreSoManyConnectionsOnTcp) {
+  const std::vector<int> fds = AdmitAll(
+      20000, [this](int fd) { return AdmitTcp(fd, Network(fd).c_str()); });
+  EXPECT_EQ(fds.size(), guard_limits::kMaxTcpConnections);
+  EXPECT_EQ(CutsFor("too_many_tcp_connections"), 1);
+  EXPECT_TRUE(AdmitUnix(NewSocket())) << "the Unix socket has its own";
+  table_->Forget(fds.back());
+  EXPECT_TRUE(AdmitTcp(fds.back(), "2001:db8:1::1"));
+  EXPECT_FALSE(AdmitTcp(19999, "2001:db8:1::1"));
+}
+
+TEST_F(ConnectionTableTest, AUserHasSoManyConnectionsOverAllItsProcesses) {
+  FakeClients(2000);
+  const std::vector<int> fds = AdmitAllOf(1000, 20000);
+  EXPECT_EQ(fds.size(), guard_limits::kMaxConnectionsPerUser);
+  EXPECT_EQ(CutsFor("too_many_connections_of_user"), 1);
+  table_->Forget(fds.back());
+  EXPECT_TRUE(AdmitUnix(fds.back()));
+  EXPECT_FALSE(AdmitUnix(19999));
+  client_.uid = 1001;
+  EXPECT_TRUE(AdmitUnix(19999));
+}
+
+TEST_F(ConnectionTableTest, TheLastConnectionsAreForRootAndTheDaemonsUser) {
+  constexpr int64_t kForAll =
+      guard_limits::kMaxConnections - guard_limits::kReservedConnections;
+  FakeClients(2000);
+  const size_t some = AdmitAllOf(1000, 20000).size();
+  const std::vector<int> more = AdmitAllOf(1001, 30000);
+  EXPECT_EQ(some + more.size(), kForAll);
   EXPECT_EQ(CutsFor("too_many_connections"), 1);
-  for (const int number : fds) table_->Forget(number);
-  EXPECT_TRUE(AdmitTcp(fd, "2001:db8:1::1"));
+  EXPECT_FALSE(AdmitTcp(19999, "2001:db8::1"));
+  EXPECT_EQ(CutsFor("too_many_connections"), 2);
+
+  client_ = {.uid = 2000, .pid = ++last_process_};
+  EXPECT_TRUE(AdmitUnix(19999));
+  EXPECT_EQ(AdmitAllOf(0, 40000).size(),
+            guard_limits::kReservedConnections - 1);
+  EXPECT_EQ(CutsFor("too_many_connections"), 3);
+  // One that ends is theirs again, not everybody's.
+  table_->Forget(more.front());
+  client_ = {.uid = 1001, .pid = ++last_process_};
+  EXPECT_FALSE(AdmitUnix(more.front()));
+  client_.uid = 0;
+  EXPECT_TRUE(AdmitUnix(more.front()));
+}
+
+TEST_F(ConnectionTableTest, ProcessesThatCannotBeSeenAreOnePeerForEachUser) {
+  FakeClients(2000);
+  client_ = {.uid = 1000, .pid = 0};
+  const auto admit = [this](int fd) { return AdmitUnix(fd); };
+  EXPECT_EQ(AdmitAll(20000, admit).size(),
+            guard_limits::kMaxConnectionsPerPeer);
+  EXPECT_EQ(CutsFor("too_many_connections_of_peer"), 1);
+  client_.uid = 1001;
+  EXPECT_EQ(AdmitAll(30000, admit).size(), guard_limits::kMaxConnectionsPerPeer)
+      << "a user pays for another one";
 }
 
 TEST_F(ConnectionTableTest, APeerMayTryToConnectSoOften) {
@@ -171,11 +246,44 @@ TEST_F(ConnectionTableTest, WhoBreaksALimitIsCutOffAndNotLetInForAWhile) {
             absl::Milliseconds(guard_limits::kFirstPenaltyMs - 50));
 }
 
+TEST_F(ConnectionTableTest, WhatAllHaveTakenTogetherIsNobodysOffence) {
+  FakeClients(2000);
+  const auto open = [](int64_t first, int64_t count) {
+    std::string text;
+    for (int64_t n = first; n < first + count; ++n) {
+      text += http2::Frame(1, 0x5, static_cast<uint32_t>(2 * n + 1), "h");
+    }
+    return text;
+  };
+  int fd = 20000;
+  const auto connect = [&](pid_t process) {
+    client_ = {.uid = 1000, .pid = process};
+    EXPECT_TRUE(AdmitUnix(++fd));
+    EXPECT_TRUE(Receive(fd, http2::Preface()));
+  };
+  for (int64_t all = 0; all < guard_limits::kMaxOpenStreams; all += 256) {
+    connect(static_cast<pid_t>(1 + all / 1024));
+    ASSERT_TRUE(Receive(fd, open(0, 256))) << all;
+  }
+  connect(100);
+  const int64_t mine = guard_limits::kGuaranteedStreamsPerPeer;
+  EXPECT_TRUE(Receive(fd, open(0, mine)));
+  EXPECT_FALSE(Receive(fd, open(mine, 1)));
+  EXPECT_EQ(CutsFor("too_many_open_streams_in_all"), 1);
+  EXPECT_EQ(CutsFor("too_many_open_streams"), 0);
+  EXPECT_EQ(table_->stats().cut_connections, 1);
+  table_->Forget(fd);
+  connect(100);
+  EXPECT_TRUE(Receive(fd, open(0, mine)));
+  EXPECT_EQ(CutsFor("penalty"), 0);
+}
+
 TEST_F(ConnectionTableTest, NobodyOnTcpTakesTheAddressOfAUnixSocketsClient) {
   const int fd = NewSocket();
   ASSERT_TRUE(AdmitUnix(fd));
   EXPECT_FALSE(AdmitTcp(NewSocket(), "100::1"));
   EXPECT_FALSE(AdmitTcp(NewSocket(), "100::ffff"));
+  EXPECT_EQ(CutsFor("unknown_peer"), 2);
   EXPECT_TRUE(AdmitTcp(NewSocket(), "100:0:0:1::1"));
 }
 
@@ -194,6 +302,21 @@ TEST_F(ConnectionTableTest, AnAddressThatNobodyKnowsIsNotLetIn) {
   address.ss_family = AF_NETLINK;
   socklen_t length = sizeof(address);
   EXPECT_FALSE(table_->Admit(NewSocket(), &address, &length));
+  EXPECT_EQ(CutsFor("unknown_peer"), 1);
+}
+
+TEST_F(ConnectionTableTest, WhoHasNoCredentialsIsNotLetIn) {
+  table_ = std::make_unique<ConnectionTable>([](int) { return nullptr; }, 2000);
+  EXPECT_FALSE(AdmitUnix(20000));
+  EXPECT_EQ(CutsFor("unknown_peer"), 1);
+  EXPECT_EQ(CutsFor("no_descriptors"), 0);
+}
+
+TEST_F(ConnectionTableTest, ADescriptorBeyondTheTableIsNotLetIn) {
+  EXPECT_FALSE(AdmitTcp(ConnectionTable::kMaxDescriptors, "2001:db8::1"));
+  EXPECT_EQ(CutsFor("no_descriptors"), 1);
+  EXPECT_TRUE(AdmitTcp(ConnectionTable::kMaxDescriptors - 1, "2001:db8::1"));
+  EXPECT_EQ(table_->stats().cut_connections, 0) << "it was never let in";
 }
 
 TEST_F(ConnectionTableTest, RemembersABoundedNumberOfPeers) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/base/limits.h"
+
 namespace tdp::server {
 namespace {
 
@@ -13,6 +15,18 @@ constexpr size_t kFrameHeaderBytes = 9;
 constexpr int64_t kWindowUpdatesPerFrame = 2;
 constexpr int64_t kMaxCredit = 10000;
 
+// How these limits, which cut off, stand to those that refuse a call politely.
+// A peer that keeps to the streams of a connection has five connections free.
+static_assert(guard_limits::kMaxOpenStreamsPerPeer ==
+              5 * limits::kMaxStreamsPerConnection);
+// A client of two processes or more meets the limit of its calls first,
+static_assert(2 * guard_limits::kMaxOpenStreamsPerPeer >
+              limits::kMaxCallsPerClient);
+// and there is room for two that are at it.
+static_assert(guard_limits::kMaxOpenStreams >= 2 * limits::kMaxCallsPerClient);
+// One whole connection can be canceled.
+static_assert(guard_limits::kResetBurst > limits::kMaxStreamsPerConnection);
+
 }  // namespace
 
 absl::string_view NameOf(CutReason reason) {
@@ -22,6 +36,8 @@ absl::string_view NameOf(CutReason reason) {
       break;
     case CutReason::kTooManyConnections:
       return "too_many_connections";
+    case CutReason::kTooManyTcpConnections:
+      return "too_many_tcp_connections";
     case CutReason::kTooManyConnectionsOfUser:
       return "too_many_connections_of_user";
     case CutReason::kTooManyConnectionsOfPeer:
@@ -32,6 +48,8 @@ absl::string_view NameOf(CutReason reason) {
       return "penalty";
     case CutReason::kNoDescriptors:
       return "no_descriptors";
+    case CutReason::kUnknownPeer:
+      return "unknown_peer";
     case CutReason::kNotHttp2:
       return "not_http2";
     case CutReason::kFrameTooLong:
@@ -42,6 +60,8 @@ absl::string_view NameOf(CutReason reason) {
       return "too_many_continuations";
     case CutReason::kTooManyOpenStreams:
       return "too_many_open_streams";
+    case CutReason::kTooManyOpenStreamsInAll:
+      return "too_many_open_streams_in_all";
     case CutReason::kTooManyStreams:
       return "too_many_streams";
     case CutReason::kTooManyResets:
@@ -62,6 +82,10 @@ absl::string_view NameOf(CutReason reason) {
       return "reads_nothing";
   }
   return "none";
+}
+
+bool IsCutOff(CutReason reason) {
+  return reason >= CutReason::kNotHttp2 && reason < CutReason::kCount;
 }
 
 bool PeerBudget::IsUnspent(int64_t now) {
@@ -130,9 +154,7 @@ CutReason ConnectionWatch::Judge(const FrameHeader& frame, int64_t now) {
     case FrameType::kContinuation:
       return JudgeContinuation(frame, now);
     case FrameType::kResetStream:
-      CloseStream(frame.stream_id);
-      return peer_.resets_.Take(1, now) ? CutReason::kNone
-                                        : CutReason::kTooManyResets;
+      return JudgeReset(frame, now);
     case FrameType::kSettings:
       if (frame.Has(FrameHeader::kAck)) return JudgeAck(now);
       return peer_.settings_.Take(1, now) ? CutReason::kNone
@@ -160,6 +182,18 @@ CutReason ConnectionWatch::Judge(const FrameHeader& frame, int64_t now) {
                                             : CutReason::kTooManyUselessFrames;
 }
 
+CutReason ConnectionWatch::JudgeReset(const FrameHeader& frame, int64_t now) {
+  if (CloseStream(frame.stream_id)) {
+    return peer_.resets_.Take(1, now) ? CutReason::kNone
+                                      : CutReason::kTooManyResets;
+  }
+  // Clients that are told the end of a call before they have sent all of it
+  // reset the stream, too: that costs nothing any more.
+  return Spend(reset_credit_, peer_.useless_frames_, now)
+             ? CutReason::kNone
+             : CutReason::kTooManyUselessFrames;
+}
+
 CutReason ConnectionWatch::JudgeAck(int64_t now) {
   return Spend(ack_credit_, peer_.useless_frames_, now)
              ? CutReason::kNone
@@ -182,10 +216,12 @@ CutReason ConnectionWatch::JudgeHeaders(const FrameHeader& frame, int64_t now) {
 
   const int64_t mine = peer_.open_streams_;
   const int64_t all = peer_.total_.open.load(std::memory_order_relaxed);
-  if (mine >= guard_limits::kMaxOpenStreamsPerPeer ||
-      (all >= guard_limits::kMaxOpenStreams &&
-       mine >= guard_limits::kGuaranteedStreamsPerPeer)) {
+  if (mine >= guard_limits::kMaxOpenStreamsPerPeer) {
     return CutReason::kTooManyOpenStreams;
+  }
+  if (all >= guard_limits::kMaxOpenStreams &&
+      mine >= guard_limits::kGuaranteedStreamsPerPeer) {
+    return CutReason::kTooManyOpenStreamsInAll;
   }
   open_.insert(frame.stream_id);
   ++peer_.open_streams_;
@@ -215,10 +251,10 @@ void ConnectionWatch::NoteSent(const FrameHeader& frame) {
       window_update_credit_ =
           std::min(window_update_credit_ + kWindowUpdatesPerFrame, kMaxCredit);
       ping_credit_ = std::min(ping_credit_ + 1, kMaxCredit);
-      if (frame.Has(FrameHeader::kEndStream)) CloseStream(frame.stream_id);
+      if (frame.Has(FrameHeader::kEndStream)) EndStream(frame.stream_id);
       break;
     case FrameType::kResetStream:
-      CloseStream(frame.stream_id);
+      EndStream(frame.stream_id);
       break;
     case FrameType::kSettings:
     case FrameType::kPing:
@@ -229,10 +265,17 @@ void ConnectionWatch::NoteSent(const FrameHeader& frame) {
   }
 }
 
-void ConnectionWatch::CloseStream(uint32_t id) {
-  if (open_.erase(id) == 0) return;
+void ConnectionWatch::EndStream(uint32_t id) {
+  // Of the frames that end a stream, the first explains one reset.
+  if (!CloseStream(id)) return;
+  reset_credit_ = std::min(reset_credit_ + 1, kMaxCredit);
+}
+
+bool ConnectionWatch::CloseStream(uint32_t id) {
+  if (open_.erase(id) == 0) return false;
   --peer_.open_streams_;
   peer_.total_.open.fetch_sub(1, std::memory_order_relaxed);
+  return true;
 }
 
 bool ConnectionWatch::Spend(int64_t& credit, TokenBucket& bucket, int64_t now) {

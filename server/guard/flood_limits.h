@@ -25,17 +25,20 @@ enum class CutReason {
   kNone,
   // Not let in.
   kTooManyConnections,
+  kTooManyTcpConnections,
   kTooManyConnectionsOfUser,
   kTooManyConnectionsOfPeer,
   kTooManyConnects,
   kPenalty,
   kNoDescriptors,
+  kUnknownPeer,
   // Cut off.
   kNotHttp2,
   kFrameTooLong,
   kHeaderBlockTooLong,
   kTooManyContinuations,
   kTooManyOpenStreams,
+  kTooManyOpenStreamsInAll,
   kTooManyStreams,
   kTooManyResets,
   kTooManyHeaderBytes,
@@ -50,6 +53,8 @@ enum class CutReason {
 
 // "too_many_resets".
 absl::string_view NameOf(CutReason reason);
+// The connection was let in before.
+bool IsCutOff(CutReason reason);
 
 // The streams that all peers have open.
 struct StreamTotal {
@@ -125,7 +130,12 @@ class ConnectionWatch {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
   void NoteSent(const FrameHeader& frame)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
-  void CloseStream(uint32_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
+  CutReason JudgeReset(const FrameHeader& frame, int64_t now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
+  // The server is done with the stream.
+  void EndStream(uint32_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
+  // False if it was not open.
+  bool CloseStream(uint32_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
   // Takes from the credit, or else from `bucket`.
   static bool Spend(int64_t& credit, TokenBucket& bucket, int64_t now);
 
@@ -142,11 +152,12 @@ class ConnectionWatch {
   uint32_t last_stream_id_ ABSL_GUARDED_BY(peer_.mutex_) = 0;
   int64_t header_block_bytes_ ABSL_GUARDED_BY(peer_.mutex_) = 0;
   int64_t continuations_ ABSL_GUARDED_BY(peer_.mutex_) = 0;
-  // Window updates, pings and acknowledgements that the frames that went out
-  // explain.
+  // Window updates, pings, acknowledgements and resets that the frames that
+  // went out explain.
   int64_t window_update_credit_ ABSL_GUARDED_BY(peer_.mutex_) = 0;
   int64_t ping_credit_ ABSL_GUARDED_BY(peer_.mutex_) = 0;
   int64_t ack_credit_ ABSL_GUARDED_BY(peer_.mutex_) = 0;
+  int64_t reset_credit_ ABSL_GUARDED_BY(peer_.mutex_) = 0;
 };
 
 }  // namespace tdp::server

@@ -106,7 +106,41 @@ class FloodLimitsTest : public testing::Test {
 TEST_F(FloodLimitsTest, LimitsResets) {
   ExpectLimit(
       guard_limits::kResetBurst, guard_limits::kResetsPerSecond,
-      [](int64_t n) { return http2::Reset(Id(n)); }, CutReason::kTooManyResets);
+      [](int64_t n) { return Headers(Id(n)) + http2::Reset(Id(n)); },
+      CutReason::kTooManyResets);
+}
+
+TEST_F(FloodLimitsTest, AResetOfACallThatHasEndedIsFree) {
+  PeerBudget peer(total_);
+  const auto watch = Connect(peer);
+  // The answer comes before the end of the request, and the client resets.
+  for (int64_t n = 0; n < 10 * guard_limits::kUselessFrameBurst; ++n) {
+    ASSERT_EQ(Receive(*watch, Headers(Id(n), 10, 0x4)), CutReason::kNone);
+    Send(*watch, Headers(Id(n)) + http2::Reset(Id(n)));
+    ASSERT_EQ(Receive(*watch, http2::Reset(Id(n))), CutReason::kNone) << n;
+  }
+  // All that it may cancel is left.
+  for (int64_t n = 0; n < guard_limits::kResetBurst; ++n) {
+    const uint32_t id = Id(1000000 + n);
+    ASSERT_EQ(Receive(*watch, Headers(id) + http2::Reset(id)), CutReason::kNone)
+        << n;
+  }
+  EXPECT_EQ(Receive(*watch, Headers(Id(2000000)) + http2::Reset(Id(2000000))),
+            CutReason::kTooManyResets);
+}
+
+TEST_F(FloodLimitsTest, AnEndedCallExplainsOneReset) {
+  PeerBudget peer(total_);
+  const auto watch = Connect(peer);
+  constexpr int64_t kCalls = 10;
+  for (int64_t n = 0; n < kCalls; ++n) {
+    Receive(*watch, Headers(Id(n)));
+    Send(*watch, Headers(Id(n)) + http2::Reset(Id(n)));
+  }
+  for (int64_t n = 0; n < kCalls + guard_limits::kUselessFrameBurst; ++n) {
+    ASSERT_EQ(Receive(*watch, http2::Reset(1)), CutReason::kNone) << n;
+  }
+  EXPECT_EQ(Receive(*watch, http2::Reset(1)), CutReason::kTooManyUselessFrames);
 }
 
 TEST_F(FloodLimitsTest, LimitsSettings) {
@@ -133,8 +167,8 @@ TEST_F(FloodLimitsTest, LimitsFramesThatCarryNothing) {
   for (const std::string& frame :
        {http2::Frame(0, 0, 1, ""), http2::Frame(2, 0, 1, "12345"),
         http2::Frame(5, 0, 1, "1234"), http2::Frame(7, 0, 0, "12345678"),
-        http2::Frame(99, 0, 1, "unknown"), http2::Frame(4, 0x1, 0, ""),
-        http2::Frame(6, 0x1, 0, "12345678")}) {
+        http2::Frame(99, 0, 1, "unknown"), http2::Reset(1),
+        http2::Frame(4, 0x1, 0, ""), http2::Frame(6, 0x1, 0, "12345678")}) {
     ExpectLimit(
         guard_limits::kUselessFrameBurst, guard_limits::kUselessFramesPerSecond,
         [&](int64_t) { return frame; }, CutReason::kTooManyUselessFrames);
@@ -278,7 +312,7 @@ TEST_F(FloodLimitsTest, WhenAllStreamsAreTakenEveryPeerStillHasSome) {
   }
   EXPECT_EQ(
       Receive(*watch, Headers(Id(guard_limits::kGuaranteedStreamsPerPeer))),
-      CutReason::kTooManyOpenStreams);
+      CutReason::kTooManyOpenStreamsInAll);
   watches.clear();
 }
 

@@ -5,7 +5,8 @@
 // 10 KiB, an idle connection some 30 KiB. Where a limit has a burst and a rate,
 // a peer may do so much at once, and earns more with time.
 //
-// A peer is a process at a Unix socket, and an address on TCP.
+// A peer is a process at a Unix socket (a user, if its process is not to be
+// seen), and an address on TCP.
 
 #ifndef SERVER_GUARD_GUARD_LIMITS_H_
 #define SERVER_GUARD_GUARD_LIMITS_H_
@@ -14,25 +15,37 @@
 
 namespace tdp::server::guard_limits {
 
-// Connections: in all, of one user of this host, of one peer.
+// Connections: in all, on TCP, of one user of this host, of one peer.
 inline constexpr int64_t kMaxConnections = 1024;
+inline constexpr int64_t kMaxTcpConnections = 512;
 inline constexpr int64_t kMaxConnectionsPerUser = 768;
 inline constexpr int64_t kMaxConnectionsPerPeer = 128;
+// Of all, those that only root and the daemon's own user get, at the Unix
+// socket: whoever is to put things right finds room.
+inline constexpr int64_t kReservedConnections = 64;
 // Attempts of one peer to connect.
 inline constexpr int64_t kConnectBurst = 128;
 inline constexpr int64_t kConnectsPerSecond = 50;
 
-// Streams that are open, whoever has to go on.
+// Streams that are open, whoever has to go on. So many in all are what memory
+// allows. A peer has what five connections can: a client that keeps to the
+// settings of its connections must open a sixth to meet this limit.
 inline constexpr int64_t kMaxOpenStreams = 4096;
-inline constexpr int64_t kMaxOpenStreamsPerPeer = 1024;
-// So many each peer may have open even when all that there are are taken.
+inline constexpr int64_t kMaxOpenStreamsPerPeer = 1280;
+// So many each peer may have open even when all that there are are taken. Who
+// has more is cut off then, but without a penalty: it has broken no limit of
+// its own.
 inline constexpr int64_t kGuaranteedStreamsPerPeer = 64;
 
 // Streams that the peer opens; far more than the daemon can serve.
 inline constexpr int64_t kStreamBurst = 100000;
 inline constexpr int64_t kStreamsPerSecond = 100000;
 // Streams that the peer cancels: all that one connection can have, and some.
-// While gRPC works them off, some 50 us each, others wait.
+// While gRPC works them off, some 50 us each, others wait: 15 ms at once, and
+// with all streams of a peer it would be 64 ms, once for each process that
+// attacks. So a peer whose deadlines end more than 300 calls of several
+// connections in one moment is cut off; those calls have failed anyhow, and it
+// connects again after a second.
 inline constexpr int64_t kResetBurst = 300;
 inline constexpr int64_t kResetsPerSecond = 100;
 // Bytes of headers, as sent; and of the headers of one call.
@@ -76,8 +89,10 @@ struct NamedLimit {
 };
 inline constexpr NamedLimit kAll[] = {
     {"guard_max_connections", kMaxConnections},
+    {"guard_max_tcp_connections", kMaxTcpConnections},
     {"guard_max_connections_per_user", kMaxConnectionsPerUser},
     {"guard_max_connections_per_peer", kMaxConnectionsPerPeer},
+    {"guard_reserved_connections", kReservedConnections},
     {"guard_connect_burst", kConnectBurst},
     {"guard_connects_per_second", kConnectsPerSecond},
     {"guard_max_open_streams", kMaxOpenStreams},

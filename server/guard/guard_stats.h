@@ -17,6 +17,7 @@ struct GuardStats {
   int64_t open_streams = 0;
   // Since the start.
   int64_t accepted_connections = 0;
+  int64_t cut_connections = 0;  // that were let in before
   // Connections cut off or not let in, by reason: "too_many_resets", ... Every
   // reason is there.
   std::map<std::string, int64_t> cuts;

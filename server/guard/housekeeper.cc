@@ -12,15 +12,11 @@ namespace tdp::server {
 namespace {
 
 constexpr absl::Duration kInterval = absl::Seconds(1);
-// Connections that end or are refused within an interval, from which on memory
-// is worth looking for.
+// Connections and streams that end within an interval, from which on memory is
+// worth looking for. Those that are refused cost none: gRPC does not hear of
+// them.
 constexpr int64_t kManyConnections = 64;
-
-int64_t CutsIn(const GuardStats& stats) {
-  int64_t sum = 0;
-  for (const auto& [reason, count] : stats.cuts) sum += count;
-  return sum;
-}
+constexpr int64_t kManyStreams = 256;
 
 }  // namespace
 
@@ -37,22 +33,24 @@ GuardHousekeeper::~GuardHousekeeper() {
 void GuardHousekeeper::Run() {
   pthread_setname_np(pthread_self(), "tdpd-guard");
   ConnectionTable& table = ConnectionTable::Get();
-  int64_t cuts = CutsIn(table.stats());
+  int64_t cuts = table.stats().cut_connections;
   int64_t connections = table.stats().open_connections;
+  int64_t streams = table.stats().open_streams;
   bool attacked = false;
   absl::MutexLock lock(&mutex_);
   while (!mutex_.AwaitWithTimeout(absl::Condition(&stop_), kInterval)) {
     table.Sweep();
     const GuardStats stats = table.stats();
-    const int64_t cuts_now = CutsIn(stats);
     const bool is_busy =
-        cuts_now != cuts ||
-        stats.open_connections + kManyConnections < connections;
+        stats.cut_connections != cuts ||
+        stats.open_connections + kManyConnections < connections ||
+        stats.open_streams + kManyStreams < streams;
     // One more time when it is over: calls end after their connections.
     if (is_busy || attacked) malloc_trim(0);
     attacked = is_busy;
-    cuts = cuts_now;
+    cuts = stats.cut_connections;
     connections = stats.open_connections;
+    streams = stats.open_streams;
   }
 }
 

@@ -73,9 +73,21 @@ int AcceptWatched(int listener, sockaddr_storage* address, socklen_t* length,
       case ENOMEM:
         if (RefuseOne(listener)) continue;
         break;
-      default:
-        // The connection died before it was accepted.
+      case ECONNABORTED:
+      case EPROTO:
+      case ENETDOWN:
+      case ENOPROTOOPT:
+      case EHOSTDOWN:
+      case ENONET:
+      case EHOSTUNREACH:
+      case ENETUNREACH:
+      case ETIMEDOUT:
+        // The connection died before it was accepted: that is its own error,
+        // and the next call is about the next one.
         continue;
+      default:
+        // Others may last (EPERM, of a filter of system calls).
+        break;
     }
     // gRPC gives a listener up for any other error.
     errno = EAGAIN;
