@@ -62,6 +62,12 @@ inline constexpr int64_t kMaxCallsPerClient = 2048;
 inline constexpr int64_t kMaxCalls = 8192;
 inline constexpr int64_t kMaxStreamsPerClient = 1024;
 inline constexpr int64_t kMaxStreams = 4096;
+// Of a client that may do nothing but ask for the daemon's health and methods.
+inline constexpr int64_t kMaxCallsWithoutRole = 64;
+inline constexpr int64_t kMaxStreamsWithoutRole = 16;
+// What a client with a role may have when others have used up the whole.
+inline constexpr int64_t kGuaranteedCallsPerClient = 16;
+inline constexpr int64_t kGuaranteedStreamsPerClient = 16;
 // Frames of 4 KiB that calls may work on, on average: 1 TiB and 4 TiB a second.
 // Many times what one thread can do with small pages; large ones are cheap.
 inline constexpr int64_t kMaxFramesPerSecondPerClient = int64_t{1} << 28;
