@@ -11,6 +11,9 @@
 namespace tdp::server {
 namespace {
 
+// So many peers at least have tasks of their own when others fill the queue.
+constexpr size_t kGuaranteedPart = 256;
+
 // On Linux a nice value is a thread's own. Lowering the priority is always
 // allowed.
 void LowerOwnPriority(int by) {
@@ -42,11 +45,13 @@ Executor::Admission Executor::Submit(Place place, FairQueue::Task task) {
   LaneState& lane = StateOf(place.lane);
   absl::MutexLock lock(&lane.mutex);
   if (lane.shut_down) return Admission::kShutDown;
-  if (lane.queue.size() >= options_.max_queued) return Admission::kQueueFull;
-  if (lane.queue.size_of(place.peer) >= options_.max_queued_per_peer) {
-    return Admission::kPeerQueueFull;
+  const size_t own = lane.queue.new_count_of(place.peer);
+  if (lane.queue.new_count() >= options_.max_queued &&
+      own >= options_.max_queued / kGuaranteedPart) {
+    return Admission::kQueueFull;
   }
-  lane.queue.Push(place.peer, std::move(task));
+  if (own >= options_.max_queued_per_peer) return Admission::kPeerQueueFull;
+  lane.queue.Push(place.peer, FairQueue::Kind::kNew, std::move(task));
   return Admission::kAccepted;
 }
 
@@ -54,7 +59,7 @@ bool Executor::Continue(Place place, FairQueue::Task task) {
   LaneState& lane = StateOf(place.lane);
   absl::MutexLock lock(&lane.mutex);
   if (lane.shut_down) return false;
-  lane.queue.Push(place.peer, std::move(task));
+  lane.queue.Push(place.peer, FairQueue::Kind::kNextStep, std::move(task));
   return true;
 }
 

@@ -6,9 +6,10 @@
 // makes threads belongs into the control lane: threads inherit the priority of
 // the one that makes them, and a daemon without privileges cannot raise it.
 //
-// Within a lane peers take turns. New work is refused when the queue is full,
-// or its peer's part of it; the continuation of work that was let in before
-// never is, because the number of calls bounds it.
+// Within a lane peers take turns. New work is refused when the queue is full of
+// it, or its peer's part; a 256th is every peer's own, whatever others queue.
+// The continuation of work that was let in before is never refused and fills
+// nobody's part, because the number of calls bounds it.
 //
 // Thread safety: all methods, from any thread. Shutdown() not from a task.
 
@@ -38,6 +39,7 @@ class Executor {
   struct Options {
     // Of each lane.
     int thread_count = 4;
+    // New work that waits.
     size_t max_queued = 1024;
     size_t max_queued_per_peer = 1024;
     // What the threads of the bulk lane add to the daemon's nice value.
@@ -71,7 +73,7 @@ class Executor {
   void Shutdown();
 
   int thread_count() const { return options_.thread_count; }
-  // In both lanes.
+  // Tasks of all kinds, in both lanes.
   size_t queued_count() const;
   size_t max_queued() const { return options_.max_queued; }
   size_t max_queued_per_peer() const { return options_.max_queued_per_peer; }

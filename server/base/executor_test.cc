@@ -141,6 +141,34 @@ TEST_F(HeldExecutorTest, APeersPartOfTheQueueIsBounded) {
   EXPECT_EQ(order_, (std::vector<uint64_t>{1, 2, 1, 1}));
 }
 
+TEST_F(HeldExecutorTest, NextStepsFillNobodysPartOfTheQueue) {
+  Hold({.max_queued = 2, .max_queued_per_peer = 1});
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(executor_->Continue({.lane = kBulk, .peer = 1}, [] {}));
+  }
+  EXPECT_EQ(Submit(1), Admission::kAccepted);
+  EXPECT_EQ(Submit(1), Admission::kPeerQueueFull);
+  EXPECT_EQ(Submit(2), Admission::kAccepted);
+  EXPECT_EQ(Submit(3), Admission::kQueueFull);
+  EXPECT_EQ(executor_->queued_count(), 102u);
+  RunAll();
+  EXPECT_EQ(order_, (std::vector<uint64_t>{2, 1}));
+}
+
+TEST_F(HeldExecutorTest, AFewTasksAreEveryPeersOwn) {
+  Hold({.max_queued = 512, .max_queued_per_peer = 256});
+  for (int i = 0; i < 256; ++i) {
+    ASSERT_EQ(Submit(1), Admission::kAccepted);
+    ASSERT_EQ(Submit(2), Admission::kAccepted);
+  }
+  EXPECT_EQ(Submit(3), Admission::kAccepted);
+  EXPECT_EQ(Submit(3), Admission::kAccepted);
+  EXPECT_EQ(Submit(3), Admission::kQueueFull);
+  EXPECT_EQ(Submit(4), Admission::kAccepted);
+  RunAll();
+  EXPECT_EQ(order_.size(), 515u);
+}
+
 TEST_F(HeldExecutorTest, ControlWorkDoesNotWaitForBulkWork) {
   Hold({});
   absl::Notification ran;

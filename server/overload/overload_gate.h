@@ -5,6 +5,10 @@
 // A client is a peer; those that no gate has told apart are one. What a refusal
 // says names the limit, its value and the way out.
 //
+// No client can use up what is there for all: each with a role is let in for a
+// few calls and streams, whatever the others have, and for its part of the work
+// of all (see PeerUsage). Who has no role can have few of anything.
+//
 // Thread safety: all methods, from any thread.
 
 #ifndef SERVER_OVERLOAD_OVERLOAD_GATE_H_
@@ -20,9 +24,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 #include "engine/base/limits.h"
-#include "server/overload/work_bucket.h"
+#include "server/base/monotonic_time.h"
 #include "server/rpc/call_gate.h"
 
 namespace tdp::server {
@@ -32,6 +35,10 @@ struct OverloadOptions {
   int64_t max_calls = limits::kMaxCalls;
   int64_t max_streams_per_client = limits::kMaxStreamsPerClient;
   int64_t max_streams = limits::kMaxStreams;
+  int64_t max_calls_without_role = limits::kMaxCallsWithoutRole;
+  int64_t max_streams_without_role = limits::kMaxStreamsWithoutRole;
+  int64_t guaranteed_calls_per_client = limits::kGuaranteedCallsPerClient;
+  int64_t guaranteed_streams_per_client = limits::kGuaranteedStreamsPerClient;
   int64_t max_frames_per_second_per_client =
       limits::kMaxFramesPerSecondPerClient;
   int64_t max_frames_per_second = limits::kMaxFramesPerSecond;
@@ -41,10 +48,11 @@ struct OverloadOptions {
 
 class OverloadGate final : public CallGate {
  public:
-  explicit OverloadGate(const OverloadOptions& options);
+  explicit OverloadGate(const OverloadOptions& options,
+                        MonotonicClock clock = MonotonicNanoseconds);
 
-  // Methods of no role, health and reflection, are let in by a client that is
-  // in debt for its work: who asks whether the daemon lives must hear it.
+  // Methods of no role, health and reflection, are open to a client that is in
+  // debt for its work: who asks whether the daemon lives must hear it.
   absl::Status Enter(grpc::ServerContext& transport,
                      CallContext& context) override;
   void Leave(CallContext& context, absl::StatusCode code) override;
@@ -61,31 +69,32 @@ class OverloadGate final : public CallGate {
 
  private:
   struct Client {
-    Client(const OverloadOptions& options, PeerUsage* all);
-
     int64_t calls = 0;
     int64_t streams = 0;
-    WorkBucket work;
     // Shared with calls: a handler may outlive its call.
     std::shared_ptr<PeerUsage> usage;
   };
 
-  Client& ClientOf(uint64_t id, absl::Time now)
+  Client& ClientOf(uint64_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Check(const Client& client, const CallContext& context) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Check(Client& client, const CallContext& context)
+  absl::Status CheckCalls(const Client& client,
+                          const CallContext& context) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckWork(Client& client, absl::Time now)
+  absl::Status CheckStreams(const Client& client,
+                            const CallContext& context) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void ForgetIdleClients(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Tells all usages how many peers work, now and then.
+  void CountActive() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetIdleClients() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const OverloadOptions options_;
-  PeerUsage usage_;
+  const std::shared_ptr<WorkOfAll> work_;
   mutable absl::Mutex mutex_;
   int64_t calls_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t streams_ ABSL_GUARDED_BY(mutex_) = 0;
-  WorkBucket work_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<uint64_t, std::unique_ptr<Client>> clients_
-      ABSL_GUARDED_BY(mutex_);
+  int64_t counted_at_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::flat_hash_map<uint64_t, Client> clients_ ABSL_GUARDED_BY(mutex_);
   // So many are remembered before idle ones are looked for.
   size_t max_clients_ ABSL_GUARDED_BY(mutex_);
 };

@@ -1,6 +1,15 @@
 // PeerUsage: what a peer makes the daemon do and hold, beyond the number of its
 // calls. Its calls share one object; each reports as it goes.
 //
+// Work is limited for each peer and for all of them. When all together are in
+// debt, only those wait that have had more than their part of it, which is the
+// rate of all over the number of peers at work: one peer's debt is never
+// another's.
+//
+// A call is asked for the debt of its peer when it comes. Whoever works on for
+// long afterwards, such as a stream before each of its steps, is to ask
+// CheckWork() by itself; it takes no lock and some 30 ns.
+//
 // Thread safety: all methods, from any thread.
 
 #ifndef SERVER_RPC_PEER_USAGE_H_
@@ -9,32 +18,67 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "engine/base/errors.h"
+#include "server/base/monotonic_time.h"
+#include "server/overload/work_bucket.h"
 
 namespace tdp::server {
 
+// What all peers may do together, and each of them. Of frames of 4 KiB.
+struct WorkLimits {
+  int64_t frames_per_second_of_peer;
+  int64_t frames_per_second;
+  int64_t burst_seconds;
+};
+
+// What all peers share.
+class WorkOfAll {
+ public:
+  WorkOfAll(const WorkLimits& limits, MonotonicClock clock)
+      : limits_(limits),
+        clock_(std::move(clock)),
+        bucket_(limits.frames_per_second, limits.burst_seconds) {}
+
+  const WorkLimits& limits() const { return limits_; }
+  int64_t Now() const { return clock_(); }
+  WorkBucket& bucket() { return bucket_; }
+  // Peers that worked lately, one at least.
+  int64_t active_peers() const {
+    return active_peers_.load(std::memory_order_relaxed);
+  }
+  void set_active_peers(int64_t count) {
+    active_peers_.store(count, std::memory_order_relaxed);
+  }
+
+ private:
+  const WorkLimits limits_;
+  const MonotonicClock clock_;
+  WorkBucket bucket_;
+  std::atomic<int64_t> active_peers_ = 1;
+};
+
 class PeerUsage {
  public:
-  // What is reported counts for `all`, too, if it is not null; it then outlives
-  // this object.
+  // Without `all`, work is not limited.
   explicit PeerUsage(
-      PeerUsage* all = nullptr,
-      int64_t max_unsent_bytes = std::numeric_limits<int64_t>::max())
-      : all_(all), max_unsent_bytes_(max_unsent_bytes) {}
+      std::shared_ptr<WorkOfAll> all = nullptr,
+      int64_t max_unsent_bytes = std::numeric_limits<int64_t>::max());
   PeerUsage(const PeerUsage&) = delete;
   PeerUsage& operator=(const PeerUsage&) = delete;
 
-  // Frames of 4 KiB that were worked on. Relaxed, all of it: statistics.
-  void AddWork(int64_t frames) {
-    work_.fetch_add(frames, std::memory_order_relaxed);
-    if (all_ != nullptr) all_->AddWork(frames);
-  }
-  // What was added since the last time.
-  int64_t TakeWork() {
-    if (work_.load(std::memory_order_relaxed) == 0) return 0;
-    return work_.exchange(0, std::memory_order_relaxed);
+  // Frames of 4 KiB that were worked on; less than none is none.
+  void AddWork(int64_t frames);
+  // OK, or LIMIT_REACHED and how long to wait if the peer is in debt.
+  absl::Status CheckWork() const;
+  // The peer has worked within the last second.
+  bool IsActive(int64_t now) const;
+  // The peer owes nothing, and may be forgotten.
+  bool IsPaidFor(int64_t now) const {
+    return own_.full(now) && part_.full(now);
   }
 
   // Bytes of messages that gRPC has been given and has not taken, because the
@@ -55,9 +99,12 @@ class PeerUsage {
   }
 
  private:
-  PeerUsage* const all_;
+  const std::shared_ptr<WorkOfAll> all_;
   const int64_t max_unsent_bytes_;
-  std::atomic<int64_t> work_ = 0;
+  WorkBucket own_;
+  // Its part of the work of all: a frame counts once for each active peer.
+  WorkBucket part_;
+  std::atomic<int64_t> worked_at_ = std::numeric_limits<int64_t>::min();
   std::atomic<int64_t> unsent_bytes_ = 0;
 };
 

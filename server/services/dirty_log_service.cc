@@ -19,6 +19,7 @@
 #include "server/convert/text.h"
 #include "server/services/find_vm.h"
 #include "server/services/stream_progress.h"
+#include "server/services/work_meter.h"
 
 namespace tdp::server {
 namespace {
@@ -107,6 +108,7 @@ class ReadSource final : public StreamSource<v1::ReadDirtyLogResponse> {
       // Thousands of chunks may be left out before there is one to send.
       TDP_RETURN_IF_ERROR(context.CheckAlive());
       TDP_RETURN_IF_ERROR(CheckNotMoved());
+      WorkMeter meter(context, rest_);
       TDP_ASSIGN_OR_RETURN(
           FrameBitmap chunk,
           log_.vm->ReadDirtyLog(log_.memslot, log_.consumer, rest_));
@@ -119,7 +121,7 @@ class ReadSource final : public StreamSource<v1::ReadDirtyLogResponse> {
       }
       rest_.start = end;
       const int64_t set_count = CountSetBits(chunk.bits);
-      context.AddWork(set_count);
+      meter.AddChanged(set_count);
       if (sparse_ && set_count == 0) continue;
       ToProto(std::move(chunk), message->mutable_dirty());
       message->set_dirty_frame_count(set_count);
@@ -185,10 +187,14 @@ class ClearSink final
     for (size_t begin = 0; begin < bits.bits.size();) {
       TDP_RETURN_IF_ERROR(context.CheckAlive());
       const size_t end = EndOfPiece(bits.bits, begin);
-      TDP_ASSIGN_OR_RETURN(const int64_t cleared,
-                           log_.vm->ClearDirtyLog(log_.memslot, log_.consumer,
-                                                  PieceOf(bits, begin, end)));
-      context.AddWork(cleared);
+      const FrameBitmap piece = PieceOf(bits, begin, end);
+      WorkMeter meter(context, {piece.first_gfn,
+                                piece.first_gfn +
+                                    static_cast<uint64_t>(piece.frame_count)});
+      TDP_ASSIGN_OR_RETURN(
+          const int64_t cleared,
+          log_.vm->ClearDirtyLog(log_.memslot, log_.consumer, piece));
+      meter.AddChanged(cleared);
       cleared_count_ += cleared;
       begin = end;
     }

@@ -15,6 +15,7 @@
 #include "server/services/find_vm.h"
 #include "server/services/stream_progress.h"
 #include "server/services/work_budget.h"
+#include "server/services/work_meter.h"
 
 namespace tdp::server {
 namespace {
@@ -154,9 +155,10 @@ absl::Status GuestMemoryHandler::DiscardRange(
   TDP_ASSIGN_OR_RETURN(
       const GfnRange range,
       RangeFrom("range", request.has_range(), request.range()));
+  WorkMeter meter(context, range);
   TDP_ASSIGN_OR_RETURN(const DiscardResult result,
                        vm->DiscardRange(range, BudgetOf(context)));
-  context.AddWork(FramesOf(static_cast<uint64_t>(result.freed_bytes)));
+  meter.AddChanged(FramesOf(static_cast<uint64_t>(result.freed_bytes)));
   response->set_next_gfn(result.next_gfn.value());
   response->set_freed_bytes(result.freed_bytes);
   return absl::OkStatus();

@@ -1,5 +1,6 @@
 #include "server/services/mmu_service.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "server/services/find_vm.h"
 #include "server/services/operation_stream.h"
 #include "server/services/work_budget.h"
+#include "server/services/work_meter.h"
 
 namespace tdp::server {
 namespace {
@@ -39,6 +41,8 @@ class WalkRangeSource final : public StreamSource<v1::WalkRangeResponse> {
                                   v1::WalkRangeResponse* message) override {
     if (options_.resume_gfn >= range_.end) return StreamStep::End();
     batch_.clear();
+    WorkMeter meter(context,
+                    {std::max(range_.start, options_.resume_gfn), range_.end});
     TDP_ASSIGN_OR_RETURN(
         const Gfn next,
         vm_->WalkRange(range_, options_, kWalkBatchEntries, batch_));
@@ -47,7 +51,7 @@ class WalkRangeSource final : public StreamSource<v1::WalkRangeResponse> {
                            {{"gfn", Hex(next.value())}});
     }
     options_.resume_gfn = next;
-    context.AddWork(static_cast<int64_t>(batch_.size()));
+    meter.AddChanged(static_cast<int64_t>(batch_.size()));
     message->mutable_sptes()->Reserve(static_cast<int>(batch_.size()));
     for (const SpteView& view : batch_) ToProto(view, message->add_sptes());
     message->set_next_gfn(next.value());
@@ -70,10 +74,11 @@ absl::Status MmuHandler::MapRange(CallContext& context,
   TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
   TDP_ASSIGN_OR_RETURN(const int max_level,
                        SmallLevelFrom("max_level", request.max_level()));
+  WorkMeter meter(context, range);
   TDP_ASSIGN_OR_RETURN(
       const RangeProgress progress,
       vm->MapRange(range, max_level, request.write(), BudgetOf(context)));
-  context.AddWork(progress.changed);
+  meter.AddChanged(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_mapped_frame_count(progress.changed);
   return absl::OkStatus();
@@ -84,9 +89,10 @@ absl::Status MmuHandler::ZapRange(CallContext& context,
                                   v1::ZapRangeResponse* response) {
   TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
   TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
+  WorkMeter meter(context, range);
   TDP_ASSIGN_OR_RETURN(const RangeProgress progress,
                        vm->ZapRange(range, BudgetOf(context)));
-  context.AddWork(progress.changed);
+  meter.AddChanged(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_zapped_frame_count(progress.changed);
   return absl::OkStatus();
@@ -108,9 +114,10 @@ absl::Status MmuHandler::ProtectRange(CallContext& context,
   TDP_ASSIGN_OR_RETURN(
       const Access access,
       AccessFrom("access", request.has_access(), request.access()));
+  WorkMeter meter(context, range);
   TDP_ASSIGN_OR_RETURN(const RangeProgress progress,
                        vm->ProtectRange(range, access, BudgetOf(context)));
-  context.AddWork(progress.changed);
+  meter.AddChanged(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_changed_spte_count(progress.changed);
   return absl::OkStatus();
@@ -123,10 +130,11 @@ absl::Status MmuHandler::WriteProtectRange(
   TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
   TDP_ASSIGN_OR_RETURN(const int min_level,
                        LevelNumberFrom("min_level", request.min_level()));
+  WorkMeter meter(context, range);
   TDP_ASSIGN_OR_RETURN(
       const RangeProgress progress,
       vm->WriteProtectRange(range, min_level, BudgetOf(context)));
-  context.AddWork(progress.changed);
+  meter.AddChanged(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_changed_spte_count(progress.changed);
   return absl::OkStatus();
@@ -142,10 +150,11 @@ absl::Status MmuHandler::SplitHugePages(
   if (target_level == 0) {
     return FieldError("target_level", "", "PAGE_LEVEL_4K or PAGE_LEVEL_2M");
   }
+  WorkMeter meter(context, range);
   TDP_ASSIGN_OR_RETURN(
       const RangeProgress progress,
       vm->SplitHugePages(range, target_level, BudgetOf(context)));
-  context.AddWork(progress.changed);
+  meter.AddChanged(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_split_count(progress.changed);
   return absl::OkStatus();
@@ -158,10 +167,11 @@ absl::Status MmuHandler::CollapseHugePages(
   TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
   TDP_ASSIGN_OR_RETURN(const int max_level,
                        LevelNumberFrom("max_level", request.max_level()));
+  WorkMeter meter(context, range);
   TDP_ASSIGN_OR_RETURN(
       const RangeProgress progress,
       vm->CollapseHugePages(range, max_level, BudgetOf(context)));
-  context.AddWork(progress.changed);
+  meter.AddChanged(progress.changed);
   response->set_next_gfn(progress.next_gfn.value());
   response->set_collapsed_count(progress.changed);
   return absl::OkStatus();
@@ -175,9 +185,10 @@ absl::Status MmuHandler::AgeRange(CallContext& context,
   AgeOptions options;
   options.test_only = request.test_only();
   options.bitmap = request.bitmap();
+  WorkMeter meter(context, range);
   TDP_ASSIGN_OR_RETURN(const AgeResult result,
                        vm->AgeRange(range, options, BudgetOf(context)));
-  context.AddWork(result.young_frame_count);
+  meter.AddChanged(result.young_frame_count);
   ToProto(result, response);
   return absl::OkStatus();
 }
@@ -188,8 +199,12 @@ absl::Status MmuHandler::ApplyBatch(CallContext& context,
   TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
   TDP_ASSIGN_OR_RETURN(const std::vector<BatchOperation> operations,
                        BatchFrom(request));
+  WorkMeter meter(context);
+  for (const BatchOperation& operation : operations) {
+    meter.Begin(operation.range);
+  }
   TDP_ASSIGN_OR_RETURN(const BatchResult result, vm->ApplyBatch(operations));
-  context.AddWork(result.changed_spte_count);
+  meter.AddChanged(result.changed_spte_count);
   response->set_changed_spte_count(result.changed_spte_count);
   ToProto(result.hold_duration, response->mutable_hold_duration());
   return absl::OkStatus();
@@ -200,10 +215,10 @@ absl::Status MmuHandler::AuditRange(CallContext& context,
                                     v1::AuditRangeResponse* response) {
   TDP_ASSIGN_OR_RETURN(const NamedVm vm, FindVm(registry_, "vm", request.vm()));
   TDP_ASSIGN_OR_RETURN(const GfnRange range, RangeOf(request));
+  WorkMeter meter(context, range);
   TDP_ASSIGN_OR_RETURN(
       const AuditResult result,
       vm->AuditRange(range, request.max_divergences(), BudgetOf(context)));
-  context.AddWork(result.compared_frame_count);
   ToProto(result, response);
   return absl::OkStatus();
 }

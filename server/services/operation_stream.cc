@@ -14,6 +14,7 @@
 #include "server/convert/text.h"
 #include "server/services/find_vm.h"
 #include "server/services/work_budget.h"
+#include "server/services/work_meter.h"
 
 namespace tdp::server {
 namespace {
@@ -44,10 +45,8 @@ absl::Status OperationStream::Answer(CallContext& context,
                       absl::StrCat("at most ", limits::kMaxStreamOperations,
                                    " operations in one message"));
   }
-  int64_t frames = 0;
-  const absl::Status status = Run(context, message, response, &frames);
-  context.AddWork(frames);
-  return status;
+  WorkMeter meter(context);
+  return Run(context, message, response, meter);
 }
 
 absl::Status OperationStream::BindVm(const std::string& name) {
@@ -66,7 +65,7 @@ absl::Status OperationStream::BindVm(const std::string& name) {
 absl::Status OperationStream::Run(CallContext& context,
                                   const v1::StreamOperationsRequest& message,
                                   v1::StreamOperationsResponse* response,
-                                  int64_t* frames) {
+                                  WorkMeter& meter) {
   budget_ = BudgetOf(context);
   budget_end_ = absl::Now() + budget_.time;
   const int count = message.operations_size();
@@ -75,13 +74,13 @@ absl::Status OperationStream::Run(CallContext& context,
     const v1::StreamOperation& operation = message.operations(i);
     if (operation.operation_case() == OperationCase::kWalkGfn) {
       TDP_ASSIGN_OR_RETURN(const int walked, WalkRun(message, i, response));
-      *frames += walked;
+      meter.AddWalked(walked);
       i += walked;
       continue;
     }
     TDP_RETURN_IF_ERROR(context.CheckAlive());
     v1::StreamResult* result = response->add_results();
-    const absl::StatusOr<RangeProgress> progress = Change(operation, frames);
+    const absl::StatusOr<RangeProgress> progress = Change(operation, meter);
     if (progress.ok()) {
       result->set_changed_count(progress->changed);
       result->set_next_gfn(progress->next_gfn.value());
@@ -127,7 +126,8 @@ absl::StatusOr<int> OperationStream::WalkRun(
 }
 
 template <typename Request>
-absl::StatusOr<GfnRange> OperationStream::Begin(const Request& request) {
+absl::StatusOr<GfnRange> OperationStream::Begin(const Request& request,
+                                                WorkMeter& meter) {
   TDP_ASSIGN_OR_RETURN(
       const GfnRange range,
       RangeFrom("range", request.has_range(), request.range()));
@@ -135,30 +135,31 @@ absl::StatusOr<GfnRange> OperationStream::Begin(const Request& request) {
   if (range.end != range.start + 1) {
     budget_.time = std::max(budget_end_ - absl::Now(), absl::ZeroDuration());
   }
+  meter.Begin(range);
   return range;
 }
 
 absl::StatusOr<RangeProgress> OperationStream::Change(
-    const v1::StreamOperation& operation, int64_t* frames) {
+    const v1::StreamOperation& operation, WorkMeter& meter) {
   GfnRange range;
   absl::StatusOr<RangeProgress> progress = RangeProgress();
   switch (operation.operation_case()) {
     case OperationCase::kMap: {
       const v1::MapRangeRequest& request = operation.map();
-      TDP_ASSIGN_OR_RETURN(range, Begin(request));
+      TDP_ASSIGN_OR_RETURN(range, Begin(request, meter));
       TDP_ASSIGN_OR_RETURN(const int max_level,
                            SmallLevelFrom("max_level", request.max_level()));
       progress = vm_->MapRange(range, max_level, request.write(), budget_);
       break;
     }
     case OperationCase::kZap: {
-      TDP_ASSIGN_OR_RETURN(range, Begin(operation.zap()));
+      TDP_ASSIGN_OR_RETURN(range, Begin(operation.zap(), meter));
       progress = vm_->ZapRange(range, budget_);
       break;
     }
     case OperationCase::kWriteProtect: {
       const v1::WriteProtectRangeRequest& request = operation.write_protect();
-      TDP_ASSIGN_OR_RETURN(range, Begin(request));
+      TDP_ASSIGN_OR_RETURN(range, Begin(request, meter));
       TDP_ASSIGN_OR_RETURN(const int min_level,
                            LevelNumberFrom("min_level", request.min_level()));
       progress = vm_->WriteProtectRange(range, min_level, budget_);
@@ -166,7 +167,7 @@ absl::StatusOr<RangeProgress> OperationStream::Change(
     }
     case OperationCase::kAge: {
       const v1::AgeRangeRequest& request = operation.age();
-      TDP_ASSIGN_OR_RETURN(range, Begin(request));
+      TDP_ASSIGN_OR_RETURN(range, Begin(request, meter));
       if (request.bitmap()) {
         return FieldError("bitmap", "true",
                           "false: a stream answers with the number of frames; "
@@ -182,9 +183,7 @@ absl::StatusOr<RangeProgress> OperationStream::Change(
       return FieldError("operation", "",
                         "walk_gfn, map, zap, write_protect or age");
   }
-  if (progress.ok()) {
-    *frames += static_cast<int64_t>(progress->next_gfn - range.start);
-  }
+  if (progress.ok()) meter.AddChanged(progress->changed);
   return progress;
 }
 

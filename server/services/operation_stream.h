@@ -20,6 +20,7 @@
 #include "engine/vm/vm_registry.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/stream.h"
+#include "server/services/work_meter.h"
 #include "tdp/v1/mmu_service.pb.h"
 
 namespace tdp::server {
@@ -45,17 +46,17 @@ class OperationStream final
   absl::Status BindVm(const std::string& name);
   absl::Status Run(CallContext& context,
                    const v1::StreamOperationsRequest& message,
-                   v1::StreamOperationsResponse* response, int64_t* frames);
+                   v1::StreamOperationsResponse* response, WorkMeter& meter);
   // Answers the walks from operations[first] on, up to an operation that is
   // none. Returns how many there were.
   absl::StatusOr<int> WalkRun(const v1::StreamOperationsRequest& message,
                               int first,
                               v1::StreamOperationsResponse* response);
   absl::StatusOr<RangeProgress> Change(const v1::StreamOperation& operation,
-                                       int64_t* frames);
+                                       WorkMeter& meter);
   // The range, with what is left of the message's time in budget_.
   template <typename Request>
-  absl::StatusOr<GfnRange> Begin(const Request& request);
+  absl::StatusOr<GfnRange> Begin(const Request& request, WorkMeter& meter);
 
   const VmRegistry& registry_;
   std::string name_;

@@ -45,6 +45,7 @@ class VcpuWait : public std::enable_shared_from_this<VcpuWait> {
         executor_(executor),
         out_(out),
         reply_(std::move(reply)),
+        place_({.peer = context.peer() == nullptr ? 0 : context.peer()->id}),
         answer_time_(AnswerTime(context.deadline())) {}
 
   void WaitOneSlice() {
@@ -53,7 +54,8 @@ class VcpuWait : public std::enable_shared_from_this<VcpuWait> {
     const absl::Status status = vm_->WaitVcpu(
         name_.index, slice_end, [self = shared_from_this()](VcpuInfo info) {
           // On a thread of the engine, which must not be held up.
-          if (!self->executor_.Post([self, info] { self->Look(info); })) {
+          if (!self->executor_.Continue(self->place_,
+                                        [self, info] { self->Look(info); })) {
             self->reply_(DrainingError());
           }
         });
@@ -79,6 +81,8 @@ class VcpuWait : public std::enable_shared_from_this<VcpuWait> {
   Executor& executor_;
   v1::Vcpu* const out_;  // lives as long as reply_
   const Reply reply_;
+  // The caller's own: thousands of waits delay nobody else.
+  const Executor::Place place_;
   const absl::Time answer_time_;
   absl::Duration slice_ = kFirstWaitSlice;  // of whoever starts the next one
 };

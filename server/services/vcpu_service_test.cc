@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -154,6 +155,44 @@ TEST_F(VcpuServiceTest, AWaitThatIsGivenUpAtOnceIsOverSoon) {
   }
   // The best of some: what a loaded machine adds is not the wait's.
   EXPECT_LT(best, absl::Milliseconds(250));
+}
+
+TEST_F(VcpuServiceTest, WaitsTakeTurnsAsTheirCallersDo) {
+  constexpr int kWaits = 5;
+  context_.set_deadline(absl::Now() + absl::Minutes(5));
+  context_.set_peer(std::make_shared<Peer>(Peer{.identity = "x", .id = 7}));
+  absl::Notification started;
+  absl::Notification release;
+  ASSERT_TRUE(executor_.TryPost([&] {
+    started.Notify();
+    release.WaitForNotification();
+  }));
+  started.WaitForNotification();
+  v1::WaitVcpuRequest request;
+  request.set_name("vms/a/vcpus/1");
+  std::vector<v1::WaitVcpuResponse> responses(kWaits);
+  std::atomic<int> answered = 0;
+  absl::BlockingCounter left(kWaits);
+  for (v1::WaitVcpuResponse& response : responses) {
+    vcpu_.WaitVcpu(context_, request, &response, [&](const absl::Status&) {
+      ++answered;
+      left.DecrementCount();
+    });
+  }
+  fake_->ExitVcpuForTest(1, "HLT");
+  while (executor_.queued_count() < kWaits) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  int before = -1;
+  absl::Notification ran;
+  ASSERT_TRUE(executor_.TryPost([&] {
+    before = answered;
+    ran.Notify();
+  }));
+  release.Notify();
+  ran.WaitForNotification();
+  EXPECT_LE(before, 1) << "of five waits of another";
+  left.Wait();
 }
 
 TEST_F(VcpuServiceTest, RefusesBadWaits) {
