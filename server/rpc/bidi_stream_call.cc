@@ -85,7 +85,8 @@ void BidiStreamCallBase::RunStep(bool has_message) {
   if (!has_message) return End(absl::OkStatus());
   // Its client knows from the answers how far it came.
   if (context().draining() && !began_draining_) return End(DrainingError());
-  const absl::Status room = context().CheckRoom();
+  absl::Status room = context().CheckRoom();
+  if (room.ok() && run_on() == RunOn::kBulk) room = context().CheckWork();
   if (!room.ok()) return End(room);
   const absl::Status answered = AnswerMessage();
   if (!answered.ok()) return End(answered);

@@ -143,6 +143,7 @@ class Call : public std::enable_shared_from_this<Call> {
   ServerCore& core() { return core_; }
   grpc::ServerCompletionQueue& cq() { return cq_; }
   CallContext& context() { return context_; }
+  const CallContext& context() const { return context_; }
   bool completed() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
     return completed_;
   }

@@ -66,6 +66,12 @@ class CallContext {
     return usage_ == nullptr ? absl::OkStatus() : usage_->CheckUnsent();
   }
 
+  // Whether the peer may have more work done; asked at each step of a stream
+  // that works on many frames.
+  absl::Status CheckWork() const {
+    return usage_ == nullptr ? absl::OkStatus() : usage_->CheckWork();
+  }
+
   void set_method(const MethodTraits* method) { method_ = method; }
   void set_peer(std::shared_ptr<const Peer> peer) { peer_ = std::move(peer); }
   void set_usage(std::shared_ptr<PeerUsage> usage) {

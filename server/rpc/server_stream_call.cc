@@ -64,13 +64,18 @@ void ServerStreamCallBase::Continue() {
   Dispatch(/*first=*/false, [self] { self->RunStep(); });
 }
 
+// The client's other answers have to be read first, or its work be paid for.
+bool ServerStreamCallBase::MustWait() const {
+  if (!context().CheckRoom().ok()) return true;
+  return run_on() == RunOn::kBulk && !context().CheckWork().ok();
+}
+
 void ServerStreamCallBase::RunStep() {
   while (true) {
     const absl::Status alive = context().CheckAlive();
     if (!alive.ok()) return End(alive);
-    if (!context().CheckRoom().ok() && !context().draining()) {
-      // The client's other answers have to be read first. Nothing is made for
-      // it meanwhile, so that it may take its time.
+    if (MustWait() && !context().draining()) {
+      // Nothing is made for the client meanwhile, so that it may take its time.
       absl::MutexLock lock(&mutex_);
       parked_ = true;
       SetAlarm(absl::Now() + kRoomInterval);

@@ -47,6 +47,7 @@ class ServerStreamCallBase : public Call {
 
   void Wake() ABSL_LOCKS_EXCLUDED(mutex_);
   void Continue();
+  bool MustWait() const;
   void RunStep() ABSL_LOCKS_EXCLUDED(mutex_);
   void End(const absl::Status& status);
 
