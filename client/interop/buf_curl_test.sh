@@ -98,7 +98,7 @@ expect $mmu/StreamOperations \
 expect_error tdp.v1.StatsService/WatchVmStats \
   '{"vm":"vms/curl","interval":"0.001s"}' invalid_argument FIELD_INVALID
 expect tdp.v1.WorkingSetService/EstimateWorkingSet '{"vm":"vms/curl"}' \
-  '"buckets":\[\{"minAge":"0s","frameCount":"6"\}'
+  '"buckets":\[\{"minAge":"0s","frameCount":"5"\}'
 expect_error $vm/CreateVm '{"vmId":"Not A Name","vm":{"vcpuCount":1}}' \
   invalid_argument FIELD_INVALID
 
