@@ -18,6 +18,12 @@ constexpr absl::Duration kInterval = absl::Seconds(1);
 constexpr int64_t kManyConnections = 64;
 constexpr int64_t kManyStreams = 256;
 
+// Connections that were open and are no more, since the start: those that came
+// and went between two looks are among them.
+int64_t Ended(const GuardStats& stats) {
+  return stats.accepted_connections - stats.open_connections;
+}
+
 }  // namespace
 
 GuardHousekeeper::GuardHousekeeper() : thread_([this] { Run(); }) {}
@@ -34,7 +40,7 @@ void GuardHousekeeper::Run() {
   pthread_setname_np(pthread_self(), "tdpd-guard");
   ConnectionTable& table = ConnectionTable::Get();
   int64_t cuts = table.stats().cut_connections;
-  int64_t connections = table.stats().open_connections;
+  int64_t ended = Ended(table.stats());
   int64_t streams = table.stats().open_streams;
   bool attacked = false;
   absl::MutexLock lock(&mutex_);
@@ -43,13 +49,13 @@ void GuardHousekeeper::Run() {
     const GuardStats stats = table.stats();
     const bool is_busy =
         stats.cut_connections != cuts ||
-        stats.open_connections + kManyConnections < connections ||
+        Ended(stats) - ended >= kManyConnections ||
         stats.open_streams + kManyStreams < streams;
     // One more time when it is over: calls end after their connections.
     if (is_busy || attacked) malloc_trim(0);
     attacked = is_busy;
     cuts = stats.cut_connections;
-    connections = stats.open_connections;
+    ended = Ended(stats);
     streams = stats.open_streams;
   }
 }
