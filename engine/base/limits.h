@@ -1,6 +1,6 @@
 // Every limit of the daemon, in one place but for those of HTTP/2 connections,
-// which stand with their reasons in server/guard/guard_limits.h. GetInfo reports
-// all of them by name.
+// which stand with their reasons in server/guard/guard_limits.h. GetInfo
+// reports all of them by name.
 //
 // Limits that depend on the host are computed at start and live in
 // VmRegistry::limits(); the constants here are their ceilings.
