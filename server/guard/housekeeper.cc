@@ -47,10 +47,9 @@ void GuardHousekeeper::Run() {
   while (!mutex_.AwaitWithTimeout(absl::Condition(&stop_), kInterval)) {
     table.Sweep();
     const GuardStats stats = table.stats();
-    const bool is_busy =
-        stats.cut_connections != cuts ||
-        Ended(stats) - ended >= kManyConnections ||
-        stats.open_streams + kManyStreams < streams;
+    const bool is_busy = stats.cut_connections != cuts ||
+                         Ended(stats) - ended >= kManyConnections ||
+                         stats.open_streams + kManyStreams < streams;
     // One more time when it is over: calls end after their connections.
     if (is_busy || attacked) malloc_trim(0);
     attacked = is_busy;
