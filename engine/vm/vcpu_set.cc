@@ -304,8 +304,9 @@ bool VcpuSet::BeginWaiting(pid_t thread_id, Gfn gfn, bool write,
       vcpu->waiting.reset();
       return false;
     }
+    // Whoever sees the access wait finds that it was told.
+    host_.OnWaiting(access);
   }
-  host_.OnWaiting(access);
   return true;
 }
 

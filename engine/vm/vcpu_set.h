@@ -60,6 +60,7 @@ class VcpuHost {
   // Whether an access that waits need not wait any longer. Called with the
   // set's lock held: it must not use the set.
   virtual bool IsGranted(const WaitingAccess& access) = 0;
+  // An access begins to wait. Called as IsGranted() is.
   virtual void OnWaiting(const WaitingAccess& access) = 0;
   // `failed`: the guest or the host cannot go on. `last`: no vCPU runs any
   // more. Runs in the vCPU's thread, which ends afterwards. A vCPU that Stop()
