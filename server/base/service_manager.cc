@@ -26,6 +26,10 @@ struct ServiceManager::Watch {
   absl::Mutex mutex;
   bool ended ABSL_GUARDED_BY(mutex) = false;
   bool answered ABSL_GUARDED_BY(mutex) = false;
+
+  bool HasNews() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
+    return answered || ended;
+  }
 };
 
 ServiceManager::~ServiceManager() { StopWatchdog(); }
@@ -67,8 +71,7 @@ void ServiceManager::RunWatchdog(const Probe& probe, absl::Duration interval,
     {
       // As long as it takes: to be late is for the service manager to notice.
       absl::MutexLock lock(&watch->mutex);
-      watch->mutex.Await(absl::Condition(
-          +[](Watch* w) { return w->answered || w->ended; }, watch.get()));
+      watch->mutex.Await(absl::Condition(watch.get(), &Watch::HasNews));
       if (watch->ended) return;
     }
     Notify("WATCHDOG=1");
