@@ -8,7 +8,7 @@
 //
 // A call is asked for the debt of its peer when it comes. Whoever works on for
 // long afterwards, such as a stream before each of its steps, is to ask
-// CheckWork() by itself; it takes no lock and some 30 ns.
+// CheckWork() by itself; it takes no lock.
 //
 // Thread safety: all methods, from any thread.
 

@@ -22,8 +22,8 @@ namespace tdp::server {
 
 class WorkMeter {
  public:
-  // What a thread passes of 4 KiB leaves, roughly: it maps, zaps and protects
-  // two to ten million in a second.
+  // What a thread passes of 4 KiB leaves in a second. An estimate: it decides
+  // how fast a client gets into debt, not whether its work is done.
   static constexpr int64_t kFramesPerSecond = 4'000'000;
 
   // Reports the cost to `context`, which outlives it, at its end.
