@@ -9,6 +9,7 @@
 
 #include <string>
 
+#include "grpcpp/impl/service_type.h"
 #include "tdp/v1/mmu_service.pb.h"
 
 namespace tdp::server::bench {
@@ -25,6 +26,9 @@ void ServeSync(const std::string& address, const Canned& canned);
 // Reactors on gRPC's own threads.
 void ServeByCallback(const std::string& address, const Canned& canned);
 
+// Serves `service`, which brings its own threads, until the process is killed;
+// returns if the address cannot be had.
+void ServeUntilKilled(const std::string& address, grpc::Service& service);
 // Says so to who started the process, as tdpd does.
 void AnnounceServing(const std::string& address);
 

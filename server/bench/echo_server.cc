@@ -9,12 +9,25 @@
 #include <fstream>
 #include <string>
 
+#include "grpcpp/security/server_credentials.h"
+#include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
 #include "server/bench/echo.h"
 
 namespace tdp::server::bench {
 
 void AnnounceServing(const std::string& address) {
   std::fprintf(stderr, "echo serving on %s\n", address.c_str());
+}
+
+void ServeUntilKilled(const std::string& address, grpc::Service& service) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials());
+  builder.RegisterService(&service);
+  const auto server = builder.BuildAndStart();
+  if (server == nullptr) return;
+  AnnounceServing(address);
+  server->Wait();
 }
 
 namespace {

@@ -1,6 +1,3 @@
-#include "grpcpp/security/server_credentials.h"
-#include "grpcpp/server.h"
-#include "grpcpp/server_builder.h"
 #include "server/bench/echo.h"
 #include "tdp/v1/mmu_service.grpc.pb.h"
 
@@ -30,13 +27,7 @@ class EchoService final : public v1::MmuService::Service {
 
 void ServeSync(const std::string& address, const Canned& canned) {
   EchoService service(canned);
-  grpc::ServerBuilder builder;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials());
-  builder.RegisterService(&service);
-  const auto server = builder.BuildAndStart();
-  if (server == nullptr) return;
-  AnnounceServing(address);
-  server->Wait();
+  ServeUntilKilled(address, service);
 }
 
 }  // namespace tdp::server::bench
