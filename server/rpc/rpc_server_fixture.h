@@ -211,7 +211,12 @@ class RpcServerTest : public testing::TestWithParam<Param> {
     const absl::Status started =
         server_->Start({{address, grpc::InsecureServerCredentials()}});
     ASSERT_TRUE(started.ok()) << started;
-    channel_ = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+    grpc::ChannelArguments arguments;
+    // Without it the window grows with what came fast, and how much a client
+    // that does not read takes in is a matter of luck.
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    channel_ = grpc::CreateCustomChannel(
+        address, grpc::InsecureChannelCredentials(), arguments);
     vms_ = v1::VmService::NewStub(channel_);
     events_ = v1::EventService::NewStub(channel_);
     memory_ = v1::GuestMemoryService::NewStub(channel_);
