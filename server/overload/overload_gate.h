@@ -49,7 +49,7 @@ struct OverloadOptions {
 class OverloadGate final : public CallGate {
  public:
   explicit OverloadGate(const OverloadOptions& options,
-                        MonotonicClock clock = MonotonicNanoseconds);
+                        MonotonicClock clock = CoarseMonotonicNanoseconds);
 
   // Methods of no role, health and reflection, are open to a client that is in
   // debt for its work: who asks whether the daemon lives must hear it.
