@@ -1,6 +1,5 @@
 #include "server/guard/connection_table.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/log.h"
+#include "server/base/monotonic_time.h"
 #include "server/guard/guard_limits.h"
 #include "server/guard/token_bucket.h"
 
@@ -28,12 +28,8 @@ constexpr int64_t kMillisecond = 1000000;
 constexpr int64_t kSecond = 1000 * kMillisecond;
 constexpr int64_t kLogLinesPerSecond = 10;
 
-int64_t Now() {
-  timespec now;
-  // Some 5 ns; it moves every few milliseconds, which is fine for rates.
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return now.tv_sec * kSecond + now.tv_nsec;
-}
+// Fine for rates.
+int64_t Now() { return CoarseMonotonicNanoseconds(); }
 
 // Null if the kernel does not tell.
 std::shared_ptr<const UnixCredentials> ReadCredentials(int fd) {
@@ -203,6 +199,11 @@ CutReason ConnectionTable::Admission(const Peer& peer,
     }
   }
   return CutReason::kNone;
+}
+
+bool ConnectionTable::IsUnix(int fd) const {
+  const Connection* connection = Find(fd);
+  return connection != nullptr && connection->number != 0;
 }
 
 void ConnectionTable::NoteNoDescriptors() {

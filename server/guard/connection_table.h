@@ -55,6 +55,8 @@ class ConnectionTable {
   void NoteNoDescriptors();
 
   bool IsWatched(int fd) const { return Find(fd) != nullptr; }
+  // A connection that is watched, over a Unix socket.
+  bool IsUnix(int fd) const;
   // What was read from `fd`, if it is watched: the first `count` bytes of
   // `message`. False if the connection is cut off.
   bool NoteReceived(int fd, const msghdr& message, size_t count);

@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "server/guard/connection_table.h"
+#include "server/guard/unread_hint.h"
 
 namespace tdp::server {
 namespace {
@@ -114,7 +117,12 @@ __attribute__((visibility("default"))) int accept4(int fd, sockaddr* address,
 
 __attribute__((visibility("default"))) ssize_t recvmsg(int fd, msghdr* message,
                                                        int flags) {
-  const ssize_t count = syscall(SYS_recvmsg, fd, message, flags);
+  // Room for control messages is what gRPC gives to sockets with TCP_INQ.
+  const ssize_t count =
+      message->msg_controllen > 0 &&
+              tdp::server::ConnectionTable::Get().IsUnix(fd)
+          ? tdp::server::ReceiveWithUnreadHint(fd, message, flags)
+          : syscall(SYS_recvmsg, fd, message, flags);
   if (count > 0 && (flags & (MSG_ERRQUEUE | MSG_PEEK)) == 0 &&
       !tdp::server::ConnectionTable::Get().NoteReceived(fd, *message, count)) {
     errno = ECONNRESET;
@@ -135,6 +143,18 @@ __attribute__((visibility("default"))) ssize_t sendmsg(int fd,
   return count;
 }
 
+__attribute__((visibility("default"))) int setsockopt(int fd, int level,
+                                                      int name,
+                                                      const void* value,
+                                                      socklen_t length) {
+  if (level == SOL_TCP && name == TCP_INQ &&
+      tdp::server::ConnectionTable::Get().IsUnix(fd)) {
+    return 0;
+  }
+  return static_cast<int>(
+      syscall(SYS_setsockopt, fd, level, name, value, length));
+}
+
 __attribute__((visibility("default"))) int close(int fd) {
   tdp::server::ConnectionTable::Get().Forget(fd);
   return static_cast<int>(syscall(SYS_close, fd));
@@ -152,6 +172,7 @@ absl::Status CheckInterposition() {
       {"accept4", reinterpret_cast<void*>(&accept4)},
       {"recvmsg", reinterpret_cast<void*>(&recvmsg)},
       {"sendmsg", reinterpret_cast<void*>(&sendmsg)},
+      {"setsockopt", reinterpret_cast<void*>(&setsockopt)},
       {"close", reinterpret_cast<void*>(&close)},
   };
   for (const auto& [name, address] : ours) {

@@ -4,7 +4,8 @@
 // calls accept4(), recvmsg(), sendmsg() and close() like any other library. The
 // executable that links this library defines these functions itself, and the
 // dynamic linker prefers an executable's functions to those of the C library.
-// They do what the C library's do, and tell the ConnectionTable.
+// They do what the C library's do, and tell the ConnectionTable. A Unix socket
+// has TCP_INQ besides (unread_hint.h), hence setsockopt().
 //
 // Thread safety: any thread.
 
