@@ -43,6 +43,15 @@ void AddTransportLimits(grpc::ServerBuilder& builder) {
                              static_cast<int>(limits::kMaxMetadataBytes));
 }
 
+// gRPC compares a request with max_request_bytes before it inflates it: four
+// megabytes of zeros, compressed, would become four gigabytes.
+void RefuseCompression(grpc::ServerBuilder& builder) {
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+}
+
 }  // namespace
 
 RpcServer::RpcServer(const Options& options, Executor& executor)
@@ -80,10 +89,9 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
   builder.AddChannelArgument(
       GRPC_ARG_MAX_CONCURRENT_STREAMS,
       static_cast<int>(options_.max_streams_per_connection));
-  // Nobody asks for the counts that gRPC keeps of every call, and answers are
-  // never compressed. Requests may be.
+  // Nobody asks for the counts that gRPC keeps of every call.
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
-  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
+  RefuseCompression(builder);
   AddTransportLimits(builder);
   for (const auto& service : services_) builder.RegisterService(service.get());
   builder.RegisterAsyncGenericService(&unknown_methods_);

@@ -216,6 +216,22 @@ TEST_P(RpcServerTest, RefusesAMessageOverTheLimitWithASentence) {
   EXPECT_TRUE(CallShort(std::string(900, 'x')).ok());
 }
 
+TEST_P(RpcServerTest, RefusesACompressedMessageInsteadOfInflatingIt) {
+  Start({.max_request_bytes = 1 << 16});
+  for (const auto algorithm : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE}) {
+    grpc::ClientContext context;
+    context.set_compression_algorithm(algorithm);
+    v1::GetVmRequest request;
+    // Within the limit as it is sent, and far over it as it is meant.
+    request.set_name(std::string(size_t{1} << 22, 'x'));
+    v1::GetVmResponse response;
+    const grpc::Status status = vms_->GetVm(&context, request, &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED)
+        << status.error_message();
+  }
+  EXPECT_TRUE(CallShort().ok()) << "the connection lives";
+}
+
 TEST_P(RpcServerTest, HoldsBackCallsOverTheLimitOfAConnection) {
   handlers_.on_event =
       [](CallContext&, v1::WatchEventsResponse*) -> absl::StatusOr<StreamStep> {
