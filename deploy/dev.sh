@@ -19,6 +19,8 @@ source "$REPO/deploy/lib/fuzz.sh"
 source "$REPO/deploy/lib/test.sh"
 # shellcheck source=deploy/lib/bench.sh
 source "$REPO/deploy/lib/bench.sh"
+# shellcheck source=deploy/lib/link_order.sh
+source "$REPO/deploy/lib/link_order.sh"
 # shellcheck source=deploy/lib/mutate.sh
 source "$REPO/deploy/lib/mutate.sh"
 # shellcheck source=deploy/lib/package.sh
@@ -37,6 +39,7 @@ usage: deploy/dev.sh VERB
                  run all fuzzers, or one, each for 300 or as many seconds
   package        build the Debian package, tdpd_VERSION_ARCHITECTURE.deb
   bench          run the benchmarks: 20 minutes at most once they are built
+  link-order     find out anew which functions the daemon needs side by side
   mutate [ID...] break lines that matter, one at a time, and see that the tests
                  notice; hours, unless mutants are named
 
@@ -63,7 +66,7 @@ main() {
       verb_fuzz "$@"
       ;;
     mutate) verb_mutate "$@" ;;
-    setup | run | demo | package | bench)
+    setup | run | demo | package | bench | link-order)
       [[ $# -eq 0 ]] || usage_error "$verb takes no argument, not \"$1\""
       "verb_$verb"
       ;;
