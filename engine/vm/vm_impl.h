@@ -46,6 +46,10 @@ struct VmEnvironment {
   int64_t max_memslots = 0;
 };
 
+// The bytes of page tables that a VM may have if its creator says nothing: a
+// part of `budget`, which all VMs share, if there is one.
+int64_t DefaultPageTableLimit(const PageTableBudget* budget);
+
 class VmImpl final : public Vm, private VcpuHost {
  public:
   // `config` has been checked and completed by CheckConfig().
@@ -308,7 +312,12 @@ class VmImpl final : public Vm, private VcpuHost {
   void ReleaseGranted(GfnRange range);
   AccessAnswer MakeAccess(const GuestExit& exit) override;
   AccessAnswer AnswerUnbacked(const GuestExit& exit);
-  bool IsGranted(const WaitingAccess& access) override;
+  bool IsGranted(const WaitingAccess& access);
+  bool NeedNotWait(const WaitingAccess& access,
+                   const WaitReason& reason) override;
+  // Lets the accesses look again that failed for want of something of the
+  // host's, page tables for instance.
+  void ReleaseFailed();
   void OnWaiting(const WaitingAccess& access) override;
   void OnExited(int index, const std::string& reason, bool failed,
                 bool last) override;
