@@ -78,8 +78,9 @@ class VmImpl final : public Vm, private VcpuHost {
   absl::Status LoadGuest(int index, const GuestConfig& guest) override;
   absl::StatusOr<VcpuInfo> GetVcpu(int index) const override;
   std::vector<VcpuInfo> ListVcpus() const override;
-  absl::Status WaitVcpu(int index, absl::Time deadline,
-                        std::function<void(VcpuInfo)> done) override;
+  absl::StatusOr<int64_t> WaitVcpu(int index, absl::Time deadline,
+                                   std::function<void(VcpuInfo)> done) override;
+  void EndWait(int64_t wait_id) override;
 
   absl::StatusOr<MemslotInfo> CreateMemslot(absl::string_view id,
                                             const MemslotConfig& config,
@@ -177,6 +178,7 @@ class VmImpl final : public Vm, private VcpuHost {
   struct VcpuWaiter {
     int index = 0;
     std::function<void(VcpuInfo)> done;
+    TaskThread::TaskId at_deadline = {};
   };
 
   VmImpl(const VmEnvironment& environment, absl::string_view id,
