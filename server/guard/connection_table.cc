@@ -10,8 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/log.h"
+#include "server/base/token_bucket.h"
 #include "server/guard/guard_limits.h"
-#include "server/guard/token_bucket.h"
 
 // Too new for the C library.
 #ifndef SO_PEERGROUPS

@@ -14,9 +14,9 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "server/base/token_bucket.h"
 #include "server/guard/frame_scanner.h"
 #include "server/guard/guard_limits.h"
-#include "server/guard/token_bucket.h"
 
 namespace tdp::server {
 
