@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
+#include "server/access/openssl_ptr.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 
@@ -17,17 +18,6 @@ namespace tdp::server {
 namespace {
 
 constexpr int64_t kMaxPemBytes = int64_t{1} << 20;
-
-template <auto kFree>
-struct Freer {
-  template <typename T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-using BioPtr = std::unique_ptr<BIO, Freer<BIO_free_all>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
-using X509Ptr = std::unique_ptr<X509, Freer<X509_free>>;
 
 absl::Status Wrong(absl::string_view message) {
   return MakeError(ErrorReason::kFieldInvalid, message);
