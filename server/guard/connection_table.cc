@@ -308,6 +308,9 @@ void ConnectionTable::Forget(int fd) {
   absl::MutexLock lock(&mutex_);
   connection.reset(slots_[fd].exchange(nullptr, std::memory_order_acq_rel));
   if (connection == nullptr) return;
+  if (connection->stalled_at.load(std::memory_order_relaxed) != 0) {
+    ended_stalled_.fetch_add(1, std::memory_order_relaxed);
+  }
   --connections_;
   --connection->peer->connections;
   if (connection->credentials == nullptr) {
@@ -328,6 +331,7 @@ std::shared_ptr<const UnixCredentials> ConnectionTable::FindCredentials(
 GuardStats ConnectionTable::stats() const {
   GuardStats stats;
   stats.accepted_connections = accepted_.load(std::memory_order_relaxed);
+  stats.ended_stalled = ended_stalled_.load(std::memory_order_relaxed);
   stats.open_streams = streams_.open.load(std::memory_order_relaxed);
   for (int i = 1; i < static_cast<int>(CutReason::kCount); ++i) {
     const auto reason = static_cast<CutReason>(i);

@@ -105,6 +105,7 @@ class ConnectionTable {
   std::array<std::atomic<int64_t>, static_cast<size_t>(CutReason::kCount)>
       cuts_ = {};
   std::atomic<int64_t> accepted_ = 0;
+  std::atomic<int64_t> ended_stalled_ = 0;
   StreamTotal streams_;
   // Of the second that log lines are counted in, and how many it had.
   std::atomic<int64_t> log_second_ = 0;

@@ -400,6 +400,21 @@ TEST_F(ConnectionTableTest, RemembersABoundedNumberOfPeers) {
   }
 }
 
+// What could not be written was memory, which the housekeeper gives back.
+TEST_F(ConnectionTableTest, CountsThoseThatEndWhileNothingCanBeWritten) {
+  const auto end_one = [this](bool stalls, bool writes_again) {
+    const int fd = NewSocket();
+    EXPECT_TRUE(AdmitUnix(fd));
+    if (stalls) table_->NoteStalled(fd);
+    if (writes_again) table_->NoteSent(fd, msghdr(), 0);
+    Close(fd);
+    return table_->stats().ended_stalled;
+  };
+  EXPECT_EQ(end_one(false, false), 0);
+  EXPECT_EQ(end_one(true, true), 0);
+  EXPECT_EQ(end_one(true, false), 1);
+}
+
 TEST_F(ConnectionTableTest, ASweepLeavesAloneWhoStalledAMomentAgo) {
   const int fd = NewSocket();
   ASSERT_TRUE(AdmitUnix(fd));
