@@ -75,8 +75,11 @@ class DaemonTest : public testing::Test {
     return *daemons_.emplace_back(std::make_unique<DaemonProcess>(
         kBinary, std::move(arguments), LogPath(log_count_++)));
   }
-  DaemonProcess& Serve(std::vector<std::string> arguments = {}) {
-    arguments.push_back(absl::StrCat("--listen=unix:", socket_));
+  // At the Unix socket, and on TCP if `tcp` says where.
+  DaemonProcess& Serve(std::vector<std::string> arguments = {},
+                       const std::string& tcp = "") {
+    arguments.push_back(
+        absl::StrCat("--listen=unix:", socket_, tcp.empty() ? "" : ",", tcp));
     DaemonProcess& daemon = Run(std::move(arguments));
     EXPECT_TRUE(daemon.AwaitReady()) << daemon.Output();
     channel_ = grpc::CreateChannel("unix:" + socket_,
@@ -103,20 +106,24 @@ class DaemonTest : public testing::Test {
         &context, request, &response);
     ASSERT_TRUE(status.ok()) << status.error_message();
   }
-  // A client stream that writes to the VM "a", which is created for it, and is
-  // under way for sure: its first byte is in memory.
-  std::unique_ptr<grpc::ClientWriter<v1::WriteGuestMemoryRequest>> OpenWrite(
-      grpc::ClientContext* context, v1::WriteGuestMemoryResponse* response) {
+  // The VM "a" with so much memory.
+  void CreateGuest(int64_t frame_count) {
     CreateVm("a");
     v1::CreateMemslotRequest create;
     create.set_parent("vms/a");
     create.set_memslot_id("ram");
-    create.mutable_memslot()->set_frame_count(1);
+    create.mutable_memslot()->set_frame_count(frame_count);
     v1::CreateMemslotResponse created;
-    grpc::ClientContext create_context;
+    grpc::ClientContext context;
     EXPECT_TRUE(v1::MemslotService::NewStub(channel_)
-                    ->CreateMemslot(&create_context, create, &created)
+                    ->CreateMemslot(&context, create, &created)
                     .ok());
+  }
+  // A client stream that writes to the VM "a", which is created for it, and is
+  // under way for sure: its first byte is in memory.
+  std::unique_ptr<grpc::ClientWriter<v1::WriteGuestMemoryRequest>> OpenWrite(
+      grpc::ClientContext* context, v1::WriteGuestMemoryResponse* response) {
+    CreateGuest(/*frame_count=*/1);
     const auto memory = v1::GuestMemoryService::NewStub(channel_);
     auto stream = memory->WriteGuestMemory(context, response);
     v1::WriteGuestMemoryRequest chunk;

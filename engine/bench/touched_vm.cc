@@ -61,7 +61,8 @@ double TouchedVm::PassNs(GfnRange range) {
   Must(vm_->Start().status());
   std::promise<void> exited;
   Must(vm_->WaitVcpu(0, absl::InfiniteFuture(),
-                     [&](VcpuInfo) { exited.set_value(); }));
+                     [&](VcpuInfo) { exited.set_value(); })
+           .status());
   exited.get_future().wait();
   const double ns = timer.ns();
   while (vm_->Describe().state != VmState::kStopped) {

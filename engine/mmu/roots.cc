@@ -29,6 +29,14 @@ absl::StatusOr<std::unique_ptr<TdpMmu>> TdpMmu::Create(
   return mmu;
 }
 
+bool TdpMmu::AwaitTableRoom() {
+  return pool_.AwaitRoom(static_cast<int>(root_level_) - 1);
+}
+
+void TdpMmu::SetTableRoomListener(std::function<void()> on_room) {
+  pool_.SetRoomListener(std::move(on_room));
+}
+
 TdpMmu::~TdpMmu() {
   RootSet* roots = roots_.load(std::memory_order_relaxed);
   if (roots == nullptr) return;  // Create() failed

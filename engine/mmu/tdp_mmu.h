@@ -20,6 +20,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -181,8 +182,11 @@ class TdpMmu {
   AuditProgress AuditRange(GfnRange range, StopCheck stop,
                            absl::FunctionRef<void(const AuditFinding&)> report);
 
-  // --- Statistics ------------------------------------------------------------
+  // As PageTablePool::AwaitRoom(), of the tables that a fault asks for.
+  bool AwaitTableRoom();
+  void SetTableRoomListener(std::function<void()> on_room);
 
+  // --- Statistics ------------------------------------------------------------
   int64_t Read(MmuCounter counter) const { return counters_.Read(counter); }
   // Memory of the linked tables beside the tables themselves.
   int64_t page_table_header_bytes() const {

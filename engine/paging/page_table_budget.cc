@@ -1,6 +1,6 @@
 #include "engine/paging/page_table_budget.h"
 
-#include <algorithm>
+#include <utility>
 
 #include "engine/paging/page_table_pool.h"
 
@@ -8,20 +8,42 @@ namespace tdp {
 
 void PageTableBudget::AddPool(PageTablePool* pool) {
   MutexLock lock(mutex_);
-  pools_.push_back(pool);
+  members_.push_back({.pool = pool});
 }
 
 void PageTableBudget::RemovePool(PageTablePool* pool) {
   MutexLock lock(mutex_);
-  pools_.erase(std::find(pools_.begin(), pools_.end(), pool));
+  if (pool->room_wanted_.exchange(0, std::memory_order_seq_cst) != 0) {
+    awaiting_pool_count_.fetch_sub(1, std::memory_order_seq_cst);
+  }
+  std::erase_if(members_,
+                [&](const Member& member) { return member.pool == pool; });
+}
+
+void PageTableBudget::SetRoomListener(PageTablePool* pool,
+                                      std::function<void()> on_room) {
+  MutexLock lock(mutex_);
+  for (Member& member : members_) {
+    if (member.pool == pool) member.on_room = std::move(on_room);
+  }
+}
+
+void PageTableBudget::TellOfRoom() {
+  MutexLock lock(mutex_);
+  for (const Member& member : members_) {
+    PageTablePool& pool = *member.pool;
+    const int64_t wanted = pool.room_wanted_.load(std::memory_order_seq_cst);
+    if (wanted == 0 || !pool.HasRoom(wanted)) continue;
+    if (pool.room_wanted_.exchange(0, std::memory_order_seq_cst) == 0) continue;
+    awaiting_pool_count_.fetch_sub(1, std::memory_order_seq_cst);
+    if (member.on_room) member.on_room();
+  }
 }
 
 bool PageTableBudget::TryTake() {
-  const int64_t max_count =
-      limit_bytes_ / static_cast<int64_t>(sizeof(PageTable));
   // Raised only below the limit, or it would refuse others for a moment.
   int64_t count = table_count_.load(std::memory_order_relaxed);
-  while (count < max_count) {
+  while (count < max_count()) {
     if (table_count_.compare_exchange_weak(count, count + 1,
                                            std::memory_order_relaxed)) {
       return true;
@@ -34,7 +56,7 @@ bool PageTableBudget::Reclaim() {
   if (idle_count_.load(std::memory_order_relaxed) == 0) return false;
   int64_t given = 0;
   MutexLock lock(mutex_);
-  for (PageTablePool* pool : pools_) given += pool->GiveBackFree();
+  for (const Member& member : members_) given += member.pool->GiveBackFree();
   return given > 0;
 }
 

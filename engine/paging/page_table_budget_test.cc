@@ -9,6 +9,7 @@
 
 #include "engine/base/errors.h"
 #include "engine/paging/page_table_pool.h"
+#include "engine/sync/mutex.h"
 
 namespace tdp {
 namespace {
@@ -127,6 +128,112 @@ TEST_F(PageTableBudgetTest, APoolThatGoesGivesEverythingBack) {
   EXPECT_EQ(budget.table_count(), 0);
   PageTablePool pool(rcu_, kPlenty, &budget);
   Free(pool, Take(pool, 4));
+}
+
+TEST_F(PageTableBudgetTest, WhoWaitsIsToldOnceWhenAnotherPoolMakesRoomEnough) {
+  PageTableBudget budget(4 * kTable);
+  PageTablePool a(rcu_, kPlenty, &budget);
+  PageTablePool b(rcu_, kPlenty, &budget);
+  int told = 0;
+  b.SetRoomListener([&] { ++told; });
+  std::vector<PageTable*> of_a = Take(a, 4);
+  EXPECT_FALSE(b.AwaitRoom(2));
+  a.Free(of_a[0]);
+  EXPECT_EQ(told, 0) << "it would be refused again";
+  a.Retire(of_a[1]);
+  rcu_.Barrier();
+  EXPECT_EQ(told, 1);
+  a.Free(of_a[2]);
+  EXPECT_EQ(told, 1) << "nobody waits any more";
+  EXPECT_TRUE(b.AwaitRoom(2)) << "there is room";
+  Free(b, Take(b, 2));
+  a.Free(of_a[3]);
+}
+
+TEST_F(PageTableBudgetTest, WhoWaitsForTheLimitOfItsPoolIsToldOfItsOwnOnly) {
+  PageTableBudget budget(8 * kTable);
+  PageTablePool a(rcu_, kPlenty, &budget);
+  PageTablePool b(rcu_, 2 * kTable, &budget);
+  int told = 0;
+  b.SetRoomListener([&] { ++told; });
+  std::vector<PageTable*> of_a = Take(a, 2);
+  std::vector<PageTable*> of_b = Take(b, 2);
+  EXPECT_FALSE(b.AwaitRoom(1));
+  Free(a, of_a);
+  EXPECT_EQ(told, 0);
+  b.Free(of_b[0]);
+  EXPECT_EQ(told, 1);
+  b.Free(of_b[1]);
+}
+
+TEST_F(PageTableBudgetTest, WhatTheHostGotBackInBetweenIsRoom) {
+  PageTableBudget budget(2 * kTable);
+  PageTablePool b(rcu_, kPlenty, &budget);
+  int told = 0;
+  b.SetRoomListener([&] { ++told; });
+  {
+    PageTablePool a(rcu_, kPlenty, &budget);
+    std::vector<PageTable*> of_a = Take(a, 2);
+    EXPECT_FALSE(b.AwaitRoom(1));
+    Free(a, of_a);
+  }
+  EXPECT_EQ(told, 1);
+  EXPECT_TRUE(b.AwaitRoom(2));
+}
+
+TEST_F(PageTableBudgetTest, WhoIsGoneOrDoesNotListenIsNotTold) {
+  PageTableBudget budget(2 * kTable);
+  PageTablePool a(rcu_, kPlenty, &budget);
+  std::vector<PageTable*> of_a = Take(a, 2);
+  int told = 0;
+  {
+    PageTablePool gone(rcu_, kPlenty, &budget);
+    gone.SetRoomListener([&] { ++told; });
+    EXPECT_FALSE(gone.AwaitRoom(1));
+  }
+  PageTablePool deaf(rcu_, kPlenty, &budget);
+  deaf.SetRoomListener([&] { ++told; });
+  EXPECT_FALSE(deaf.AwaitRoom(1));
+  deaf.SetRoomListener(nullptr);
+  Free(a, of_a);
+  EXPECT_EQ(told, 0);
+}
+
+// Each thread takes what it can and waits for the others when that is nothing:
+// all come through, however the wait of one and the return of another meet.
+TEST_F(PageTableBudgetTest, NobodyWaitsForRoomThatThereIs) {
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 3000;
+  constexpr int kWanted = 3;
+  PageTableBudget budget((kWanted + 2) * kTable);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      PageTablePool pool(rcu_, kPlenty, &budget);
+      Mutex mutex;
+      CondVar changed;
+      bool room = false;
+      pool.SetRoomListener([&] {
+        MutexLock lock(mutex);
+        room = true;
+        changed.NotifyAll();
+      });
+      for (int i = 0; i < kRounds;) {
+        PageTableCache cache(pool);
+        if (cache.TopUp(kWanted).ok()) {
+          ++i;
+          continue;
+        }
+        while (cache.size() > 0) pool.Free(cache.Take());
+        if (pool.AwaitRoom(kWanted)) continue;
+        MutexLock lock(mutex);
+        while (!room) changed.Wait(mutex);
+        room = false;
+      }
+      pool.SetRoomListener(nullptr);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST_F(PageTableBudgetTest, IsNeverExceededAndAlwaysReachedAmongThreads) {

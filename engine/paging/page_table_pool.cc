@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cerrno>
 #include <new>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
@@ -147,31 +148,32 @@ PageTablePool::Outcome PageTablePool::TryAllocate(Limit limit,
                                                   PageTable** table) {
   test_hooks::BeforeStep(TestStep::kAllocateTable, this);
   const TestAllocation asked = test_hooks::AskAllocation();
-  const int64_t max_count =
-      asked == TestAllocation::kLimitReached
-          ? 0
-          : limit_bytes_ / static_cast<int64_t>(sizeof(PageTable));
+  const int64_t limit_count =
+      asked == TestAllocation::kLimitReached ? 0 : max_count();
   // Relaxed: only the number matters; the tables change hands under mutex_. It
   // is raised only below the limit, or it would refuse others for a moment.
   int64_t used = used_count_.load(std::memory_order_relaxed);
-  while ((used < max_count || limit == Limit::kIgnored) &&
+  while ((used < limit_count || limit == Limit::kIgnored) &&
          !used_count_.compare_exchange_weak(used, used + 1,
                                             std::memory_order_relaxed)) {
   }
-  if (used >= max_count && limit == Limit::kEnforced) {
+  if (used >= limit_count && limit == Limit::kEnforced) {
     return Outcome::kLimitReached;
   }
+  const Outcome outcome =
+      TakeFree(limit, asked != TestAllocation::kNoHostMemory, table);
+  if (outcome != Outcome::kDone) GiveUpOne();
+  return outcome;
+}
+
+PageTablePool::Outcome PageTablePool::TakeFree(Limit limit, bool host_gives,
+                                               PageTable** table) {
   MutexLock lock(mutex_);
-  if (free_tables_.empty() || asked == TestAllocation::kNoHostMemory) {
+  if (free_tables_.empty() || !host_gives) {
     // A small VM uses a part of its only chunk, and pays for that part.
     const bool in_huge_pages = !chunks_.empty();
-    void* chunk = asked == TestAllocation::kNoHostMemory
-                      ? nullptr
-                      : MapChunk(in_huge_pages);
-    if (chunk == nullptr) {
-      used_count_.fetch_sub(1, std::memory_order_relaxed);
-      return Outcome::kNoHostMemory;
-    }
+    void* chunk = host_gives ? MapChunk(in_huge_pages) : nullptr;
+    if (chunk == nullptr) return Outcome::kNoHostMemory;
     chunks_.push_back(chunk);
     auto* pages = static_cast<PageTable*>(chunk);
     free_tables_.reserve(chunks_.size() * kPagesPerChunk);
@@ -180,10 +182,7 @@ PageTablePool::Outcome PageTablePool::TryAllocate(Limit limit,
     }
   }
   *table = PopFree(limit);
-  if (*table == nullptr) {
-    used_count_.fetch_sub(1, std::memory_order_relaxed);
-    return Outcome::kBudgetSpent;
-  }
+  if (*table == nullptr) return Outcome::kBudgetSpent;
   new (&HeaderOf(*table)) PageTableHeader{.rcu = {}, .pool = this};
   for (std::atomic<uint64_t>& entry : (*table)->entries) {
     // Relaxed: the table is private until it is linked with release.
@@ -220,8 +219,9 @@ int64_t PageTablePool::GiveBackFree() {
     touched.Clear();
     ++count;
   }
-  budget_->AddIdle(-count);
+  // In this order: nobody is to see less room in between.
   budget_->Give(count);
+  budget_->AddIdle(-count);
   return count;
 }
 
@@ -258,7 +258,29 @@ void PageTablePool::Recycle(PageTable* table) {
     }
     if (budget_ != nullptr) budget_->AddIdle(1);
   }
-  used_count_.fetch_sub(1, std::memory_order_relaxed);
+  GiveUpOne();
+}
+
+void PageTablePool::GiveUpOne() {
+  used_count_.fetch_sub(1, std::memory_order_seq_cst);
+  if (budget_ != nullptr) budget_->NoteRoom();
+}
+
+bool PageTablePool::HasRoom(int64_t count) const {
+  return used_count_.load(std::memory_order_seq_cst) + count <= max_count() &&
+         budget_->room() >= count;
+}
+
+bool PageTablePool::AwaitRoom(int64_t count) {
+  if (budget_ == nullptr) return false;
+  if (room_wanted_.exchange(count, std::memory_order_seq_cst) == 0) {
+    budget_->awaiting_pool_count_.fetch_add(1, std::memory_order_seq_cst);
+  }
+  return HasRoom(count);
+}
+
+void PageTablePool::SetRoomListener(std::function<void()> on_room) {
+  if (budget_ != nullptr) budget_->SetRoomListener(this, std::move(on_room));
 }
 
 PageTableCache::~PageTableCache() {

@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -51,6 +52,15 @@ class PageTablePool {
   // points to it, and all of its entries are frozen or non-present for good.
   void Retire(PageTable* table);
 
+  // Whether `count` tables can be had now, as far as the limit and the budget
+  // go. If not, the listener is called once they can: for one who was refused a
+  // table, has given back what he had got, and is about to wait. False without
+  // a budget, and then nobody is called.
+  bool AwaitRoom(int64_t count);
+  // Called from any thread, with the budget's lock held: it must neither wait
+  // nor use the pool. Once this returns the old one is not called any more.
+  void SetRoomListener(std::function<void()> on_room);
+
   static PageTableHeader& HeaderOf(const PageTable* table);
 
   int64_t limit_bytes() const { return limit_bytes_; }
@@ -72,7 +82,17 @@ class PageTablePool {
   enum class Limit { kEnforced, kIgnored };
   enum class Outcome { kDone, kLimitReached, kBudgetSpent, kNoHostMemory };
   Outcome TryAllocate(Limit limit, PageTable** table);
+  // `host_gives`: false is a test's.
+  Outcome TakeFree(Limit limit, bool host_gives, PageTable** table)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status ErrorOf(Outcome outcome) const;
+  int64_t max_count() const {
+    return limit_bytes_ / static_cast<int64_t>(sizeof(PageTable));
+  }
+  // REQUIRES: there is a budget.
+  bool HasRoom(int64_t count) const;
+  // A table is not used any more, or was not had after all.
+  void GiveUpOne();
   // Takes a free table that the budget has room for; null if it has none.
   PageTable* PopFree(Limit limit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Gives the memory of free tables back to the host. Returns of how many.
@@ -84,6 +104,8 @@ class PageTablePool {
   PageTableBudget* const budget_;
   std::atomic<int64_t> used_count_{0};
   std::atomic<int64_t> retired_count_{0};
+  // Tables that somebody waits for; 0: nobody does.
+  std::atomic<int64_t> room_wanted_{0};
 
   Mutex mutex_;
   std::vector<void*> chunks_ ABSL_GUARDED_BY(mutex_);

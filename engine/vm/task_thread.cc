@@ -20,10 +20,22 @@ void TaskThread::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void TaskThread::RunAt(absl::Time time, std::function<void()> task) {
+TaskThread::TaskId TaskThread::RunAt(absl::Time time,
+                                     std::function<void()> task) {
   MutexLock lock(mutex_);
-  tasks_.emplace(time, std::move(task));
+  const TaskId id = {time, next_number_++};
+  tasks_.emplace(id, std::move(task));
   changed_.NotifyAll();
+  return id;
+}
+
+void TaskThread::Cancel(const TaskId& task) {
+  std::function<void()> dropped;  // destroyed without the lock
+  MutexLock lock(mutex_);
+  const auto it = tasks_.find(task);
+  if (it == tasks_.end()) return;
+  dropped = std::move(it->second);
+  tasks_.erase(it);
 }
 
 void TaskThread::Loop() {
@@ -32,11 +44,11 @@ void TaskThread::Loop() {
     {
       MutexLock lock(mutex_);
       while (!stop_ &&
-             (tasks_.empty() || tasks_.begin()->first > absl::Now())) {
+             (tasks_.empty() || tasks_.begin()->first.first > absl::Now())) {
         if (tasks_.empty()) {
           changed_.Wait(mutex_);
         } else {
-          changed_.WaitUntil(mutex_, tasks_.begin()->first);
+          changed_.WaitUntil(mutex_, tasks_.begin()->first.first);
         }
       }
       if (stop_) return;

@@ -5,9 +5,11 @@
 #ifndef ENGINE_VM_TASK_THREAD_H_
 #define ENGINE_VM_TASK_THREAD_H_
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -29,16 +31,23 @@ class TaskThread {
   // later one. One thread at a time may call this.
   void Stop();
 
-  void Run(std::function<void()> task) { RunAt(absl::InfinitePast(), task); }
-  void RunAt(absl::Time time, std::function<void()> task);
+  // What a task is known by, until it begins.
+  using TaskId = std::pair<absl::Time, int64_t>;
+
+  void Run(std::function<void()> task) {
+    RunAt(absl::InfinitePast(), std::move(task));
+  }
+  TaskId RunAt(absl::Time time, std::function<void()> task);
+  // Drops a task that has not begun.
+  void Cancel(const TaskId& task);
 
  private:
   void Loop();
 
   Mutex mutex_;
   CondVar changed_;
-  std::multimap<absl::Time, std::function<void()>> tasks_
-      ABSL_GUARDED_BY(mutex_);
+  std::map<TaskId, std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
+  int64_t next_number_ ABSL_GUARDED_BY(mutex_) = 1;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

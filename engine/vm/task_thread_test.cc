@@ -29,6 +29,20 @@ TEST(TaskThreadTest, TasksRunInTheOrderOfTheirTimes) {
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2}));
 }
 
+TEST(TaskThreadTest, ACancelledTaskDoesNotRunAndItsTwinDoes) {
+  TaskThread thread;
+  std::promise<void> end;
+  bool ran = false;
+  const absl::Time soon = absl::Now() + absl::Milliseconds(1);
+  const TaskThread::TaskId task = thread.RunAt(soon, [&] { ran = true; });
+  thread.RunAt(soon, [&] { end.set_value(); });
+  thread.Cancel(task);
+  thread.Cancel(task);
+  ASSERT_TRUE(thread.Start("test").ok());
+  end.get_future().wait();
+  EXPECT_FALSE(ran);
+}
+
 TEST(TaskThreadTest, StopDropsWhatHasNotBegun) {
   std::atomic<bool> ran{false};
   TaskThread thread;

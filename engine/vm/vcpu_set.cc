@@ -300,7 +300,7 @@ bool VcpuSet::BeginWaiting(pid_t thread_id, Gfn gfn, bool write,
     vcpu->waiting = access;
     // Who grants the access from here on sees it waiting; who did before is
     // seen here.
-    if (host_.IsGranted(access)) {
+    if (host_.NeedNotWait(access, reason)) {
       vcpu->waiting.reset();
       return false;
     }

@@ -41,6 +41,7 @@ namespace tdp {
 struct WaitReason {
   WaitCause cause = WaitCause::kFaultPolicy;
   std::string detail;
+  bool needs_tables = false;  // the page tables' limits stand in the way
 };
 
 // What the vCPU threads need from their VM. Called without locks.
@@ -57,10 +58,11 @@ class VcpuHost {
   virtual ~VcpuHost() = default;
   // Makes the access of a kAccess exit, through the tables, if they allow it.
   virtual AccessAnswer MakeAccess(const GuestExit& exit) = 0;
-  // Whether an access that waits need not wait any longer. Called with the
-  // set's lock held: it must not use the set.
-  virtual bool IsGranted(const WaitingAccess& access) = 0;
-  // An access begins to wait. Called as IsGranted() is.
+  // Whether an access that is about to wait for `reason` need not. Called with
+  // the set's lock held: it must not use the set.
+  virtual bool NeedNotWait(const WaitingAccess& access,
+                           const WaitReason& reason) = 0;
+  // An access begins to wait. Called as NeedNotWait() is.
   virtual void OnWaiting(const WaitingAccess& access) = 0;
   // `failed`: the guest or the host cannot go on. `last`: no vCPU runs any
   // more. Runs in the vCPU's thread, which ends afterwards. A vCPU that Stop()

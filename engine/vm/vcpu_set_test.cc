@@ -91,13 +91,13 @@ class RecordingHost final : public VcpuHost {
     MutexLock lock(mutex_);
     if (!granted_) {
       return {.kind = AccessAnswer::Kind::kWait,
-              .reason = {WaitCause::kProtection, "not yet"}};
+              .reason = {.cause = WaitCause::kProtection, .detail = "not yet"}};
     }
     AccessAnswer answer;
     if (!exit.is_write) answer.read_bytes.assign(exit.size, 'r');
     return answer;
   }
-  bool IsGranted(const WaitingAccess&) override {
+  bool NeedNotWait(const WaitingAccess&, const WaitReason&) override {
     MutexLock lock(mutex_);
     return granted_;
   }

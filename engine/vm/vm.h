@@ -56,10 +56,13 @@ class Vm {
   // NOT_FOUND for an index that the VM does not have.
   virtual absl::StatusOr<VcpuInfo> GetVcpu(int index) const = 0;
   virtual std::vector<VcpuInfo> ListVcpus() const = 0;
-  // Calls `done` once, from any thread, when the vCPU has EXITED or `deadline`
-  // is reached, with the vCPU as it then is. Does not block.
-  virtual absl::Status WaitVcpu(int index, absl::Time deadline,
-                                std::function<void(VcpuInfo)> done) = 0;
+  // Calls `done` once, from any thread, when the vCPU has EXITED, `deadline` is
+  // reached or EndWait() is called with what this returns, with the vCPU as it
+  // then is: maybe before this returns. Does not block.
+  virtual absl::StatusOr<int64_t> WaitVcpu(
+      int index, absl::Time deadline, std::function<void(VcpuInfo)> done) = 0;
+  // Nothing if the wait is over.
+  virtual void EndWait(int64_t wait_id) = 0;
 
   // Memslots.
   virtual absl::StatusOr<MemslotInfo> CreateMemslot(  // BLOCKING

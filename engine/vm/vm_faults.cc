@@ -26,10 +26,14 @@ GfnRange BlockOf(Gfn gfn) {
   return {block, block + FramesPerEntry(PageLevel::k2M)};
 }
 
+bool HasReason(const absl::Status& status, ErrorReason reason) {
+  const std::optional<ErrorDetail> detail = DetailOf(status);
+  return detail.has_value() && detail->reason == reason;
+}
+
 // A source that did not give its bytes.
 bool IsSourceFailure(const absl::Status& status) {
-  const std::optional<ErrorDetail> detail = DetailOf(status);
-  return detail.has_value() && detail->reason == ErrorReason::kSourceFailed;
+  return HasReason(status, ErrorReason::kSourceFailed);
 }
 
 FaultKind KindOf(const FaultOutcome& outcome) {
@@ -59,17 +63,21 @@ WaitReason VmImpl::ReasonToWait(const FaultOutcome& outcome,
                                 const Memslot& memslot, Gfn gfn,
                                 bool write) const {
   if (outcome.result == FaultResult::kFailed) {
-    return {IsSourceFailure(outcome.status) ? WaitCause::kSourceFailed
-                                            : WaitCause::kHostFailed,
-            std::string(outcome.status.message())};
+    return {.cause = IsSourceFailure(outcome.status) ? WaitCause::kSourceFailed
+                                                     : WaitCause::kHostFailed,
+            .detail = std::string(outcome.status.message()),
+            .needs_tables =
+                HasReason(outcome.status, ErrorReason::kPageTableLimit)};
   }
   if (write && !memslot.writable()) {
-    return {WaitCause::kProtection, "the memslot is read-only"};
+    return {.cause = WaitCause::kProtection,
+            .detail = "the memslot is read-only"};
   }
   if (!Allows(mmu_->LimitOf(gfn), {.read = true, .write = write})) {
-    return {WaitCause::kProtection, "ProtectRange limits the access"};
+    return {.cause = WaitCause::kProtection,
+            .detail = "ProtectRange limits the access"};
   }
-  return {WaitCause::kFaultPolicy, ""};
+  return {.cause = WaitCause::kFaultPolicy};
 }
 
 void VmImpl::ServeFaults(const std::shared_ptr<Memslot>& memslot) {
@@ -259,6 +267,18 @@ bool VmImpl::IsGranted(const WaitingAccess& access) {
   const WalkedEntry entry = mmu_->WalkFrame(access.gfn);
   return entry.spte.IsLeaf(entry.level) && entry.spte.IsReadable() &&
          (!write || entry.spte.IsMmuWritable());
+}
+
+bool VmImpl::NeedNotWait(const WaitingAccess& access,
+                         const WaitReason& reason) {
+  // First, so that no room is missed in between.
+  return (reason.needs_tables && mmu_->AwaitTableRoom()) || IsGranted(access);
+}
+
+void VmImpl::ReleaseFailed() {
+  vcpus_->Release([](const WaitingAccess& access) {
+    return access.cause == WaitCause::kHostFailed;
+  });
 }
 
 absl::Status VmImpl::ResolveAccess(int64_t access_id, Verdict verdict) {

@@ -160,37 +160,40 @@ std::vector<VcpuInfo> VmImpl::ListVcpus() const {
   return all;
 }
 
-absl::Status VmImpl::WaitVcpu(int index, absl::Time deadline,
-                              std::function<void(VcpuInfo)> done) {
+absl::StatusOr<int64_t> VmImpl::WaitVcpu(int index, absl::Time deadline,
+                                         std::function<void(VcpuInfo)> done) {
   if (absl::Status s = CheckVcpuIndex(index); !s.ok()) return s;
   int64_t id = 0;
   {
     MutexLock lock(state_mutex_);
     if (torn_down_) return NotFoundError(name());
     id = next_waiter_id_++;
-    waiters_.emplace(id, VcpuWaiter{index, std::move(done)});
+    waiters_.emplace(
+        id, VcpuWaiter{index, std::move(done),
+                       timers_.RunAt(deadline, [this, id] { EndWait(id); })});
   }
   // Registered first: an exit from here on finds the waiter.
   if (vcpus_->Describe(index).state == VcpuState::kExited) {
     FinishWaiters(index);
-    return absl::OkStatus();
   }
-  timers_.RunAt(deadline, [this, id, index] {
-    std::function<void(VcpuInfo)> expired;
-    {
-      MutexLock lock(state_mutex_);
-      const auto it = waiters_.find(id);
-      if (it == waiters_.end()) return;
-      expired = std::move(it->second.done);
-      waiters_.erase(it);
-    }
-    expired(vcpus_->Describe(index));
-  });
-  return absl::OkStatus();
+  return id;
+}
+
+void VmImpl::EndWait(int64_t wait_id) {
+  VcpuWaiter waiter;
+  {
+    MutexLock lock(state_mutex_);
+    const auto it = waiters_.find(wait_id);
+    if (it == waiters_.end()) return;
+    waiter = std::move(it->second);
+    waiters_.erase(it);
+  }
+  timers_.Cancel(waiter.at_deadline);
+  waiter.done(vcpus_->Describe(waiter.index));
 }
 
 void VmImpl::FinishWaiters(int index) {
-  std::vector<std::function<void(VcpuInfo)>> ready;
+  std::vector<VcpuWaiter> ready;
   {
     MutexLock lock(state_mutex_);
     for (auto it = waiters_.begin(); it != waiters_.end();) {
@@ -198,13 +201,16 @@ void VmImpl::FinishWaiters(int index) {
         ++it;
         continue;
       }
-      ready.push_back(std::move(it->second.done));
+      ready.push_back(std::move(it->second));
       it = waiters_.erase(it);
     }
   }
   if (ready.empty()) return;
   const VcpuInfo info = vcpus_->Describe(index);
-  for (const auto& done : ready) done(info);
+  for (const VcpuWaiter& waiter : ready) {
+    timers_.Cancel(waiter.at_deadline);
+    waiter.done(info);
+  }
 }
 
 }  // namespace tdp

@@ -46,6 +46,10 @@ struct VmEnvironment {
   int64_t max_memslots = 0;
 };
 
+// The bytes of page tables that a VM may have if its creator says nothing: a
+// part of `budget`, which all VMs share, if there is one.
+int64_t DefaultPageTableLimit(const PageTableBudget* budget);
+
 class VmImpl final : public Vm, private VcpuHost {
  public:
   // `config` has been checked and completed by CheckConfig().
@@ -74,8 +78,9 @@ class VmImpl final : public Vm, private VcpuHost {
   absl::Status LoadGuest(int index, const GuestConfig& guest) override;
   absl::StatusOr<VcpuInfo> GetVcpu(int index) const override;
   std::vector<VcpuInfo> ListVcpus() const override;
-  absl::Status WaitVcpu(int index, absl::Time deadline,
-                        std::function<void(VcpuInfo)> done) override;
+  absl::StatusOr<int64_t> WaitVcpu(int index, absl::Time deadline,
+                                   std::function<void(VcpuInfo)> done) override;
+  void EndWait(int64_t wait_id) override;
 
   absl::StatusOr<MemslotInfo> CreateMemslot(absl::string_view id,
                                             const MemslotConfig& config,
@@ -173,6 +178,7 @@ class VmImpl final : public Vm, private VcpuHost {
   struct VcpuWaiter {
     int index = 0;
     std::function<void(VcpuInfo)> done;
+    TaskThread::TaskId at_deadline = {};
   };
 
   VmImpl(const VmEnvironment& environment, absl::string_view id,
@@ -308,7 +314,12 @@ class VmImpl final : public Vm, private VcpuHost {
   void ReleaseGranted(GfnRange range);
   AccessAnswer MakeAccess(const GuestExit& exit) override;
   AccessAnswer AnswerUnbacked(const GuestExit& exit);
-  bool IsGranted(const WaitingAccess& access) override;
+  bool IsGranted(const WaitingAccess& access);
+  bool NeedNotWait(const WaitingAccess& access,
+                   const WaitReason& reason) override;
+  // Lets the accesses look again that failed for want of something of the
+  // host's, page tables for instance.
+  void ReleaseFailed();
   void OnWaiting(const WaitingAccess& access) override;
   void OnExited(int index, const std::string& reason, bool failed,
                 bool last) override;

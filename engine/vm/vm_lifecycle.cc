@@ -54,6 +54,15 @@ int PagerThreads(int vcpu_count) {
 
 }  // namespace
 
+int64_t DefaultPageTableLimit(const PageTableBudget* budget) {
+  // So that no guest can use up alone what all VMs share.
+  constexpr int64_t kShares = 4;
+  if (budget == nullptr) return limits::kDefaultPageTableLimitBytes;
+  return std::clamp(budget->limit_bytes() / kShares,
+                    limits::kMinPageTableLimitBytes,
+                    limits::kDefaultPageTableLimitBytes);
+}
+
 absl::StatusOr<VmConfig> VmImpl::CheckConfig(const VmEnvironment& environment,
                                              VmConfig config) {
   const int64_t max_vcpus =
@@ -71,7 +80,8 @@ absl::StatusOr<VmConfig> VmImpl::CheckConfig(const VmEnvironment& environment,
                       "4 (the default) or 5");
   }
   if (config.page_table_limit_bytes == 0) {
-    config.page_table_limit_bytes = limits::kDefaultPageTableLimitBytes;
+    config.page_table_limit_bytes =
+        DefaultPageTableLimit(environment.page_table_budget);
   }
   if (config.page_table_limit_bytes < limits::kMinPageTableLimitBytes) {
     return FieldError("vm.page_table_limit_bytes",
@@ -131,6 +141,8 @@ absl::Status VmImpl::Init() {
       config_.page_table_limit_bytes, environment_.page_table_budget);
   if (!mmu.ok()) return mmu.status();
   mmu_ = *std::move(mmu);
+  mmu_->SetTableRoomListener(
+      [this] { timers_.Run([this] { ReleaseFailed(); }); });
 
   std::vector<std::unique_ptr<VcpuRunner>> runners;
   if (config_.hypervisor == HypervisorKind::kKvm) {
@@ -197,6 +209,7 @@ absl::Status VmImpl::TearDown(absl::string_view etag, bool force) {
     const absl::Status removed = RemoveMemslot(id, /*force=*/true);
     TDP_CHECK(removed.ok(), "a memslot of a stopped VM can be removed");
   }
+  if (mmu_ != nullptr) mmu_->SetTableRoomListener(nullptr);
   // What their tasks would have done is done here.
   reaper_.Stop();
   timers_.Stop();

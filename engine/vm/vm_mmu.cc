@@ -142,25 +142,19 @@ absl::StatusOr<int> VmImpl::ZapAll(bool wait) {
   }
   const absl::StatusOr<int> count = mmu_->InvalidateRoots();
   if (!count.ok()) return count.status();
-  // Accesses that found no room for a table may find it now.
-  const auto look_again = [this] {
-    vcpus_->Release([](const WaitingAccess& access) {
-      return access.cause == WaitCause::kHostFailed;
-    });
-  };
   if (wait) {
     if (absl::Status s = mmu_->ZapInvalidatedRoots(); !s.ok()) return s;
     environment_.rcu->Barrier();
-    look_again();
+    ReleaseFailed();
     return *count;
   }
   if (!reap_queued_.exchange(true)) {
-    reaper_.Run([this, look_again] {
+    reaper_.Run([this] {
       reap_queued_.store(false);
       // A failure leaves the root in the list; the next ZapAll, or the
       // teardown, takes it up again.
       mmu_->ZapInvalidatedRoots().IgnoreError();
-      look_again();
+      ReleaseFailed();
     });
   }
   return *count;

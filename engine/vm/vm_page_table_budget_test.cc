@@ -4,6 +4,8 @@
 
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "engine/vm/vm_test_util.h"
 
@@ -17,8 +19,10 @@ class VmPageTableBudgetTest : public VmTest {
  protected:
   VmPageTableBudgetTest() { options_.max_page_table_bytes = kBudgetBytes; }
 
+  // A VM that may have more than its part of the budget.
   Vm& MakeSparseVm() {
-    Vm& vm = CreateVm(HypervisorKind::kSoftware, 1);
+    Vm& vm = CreateVm(HypervisorKind::kSoftware, 1,
+                      {.page_table_limit_bytes = 2 * kBudgetBytes});
     AddMemslot(vm, "ram", 0, 256 * kGiBFrames);
     return vm;
   }
@@ -33,6 +37,16 @@ class VmPageTableBudgetTest : public VmTest {
       if (!refusal->ok()) return static_cast<int>(gib);
     }
     return 256;
+  }
+  static void LoadTouch(Vm& vm) {
+    EXPECT_OK(vm.LoadGuest(
+        0, TouchGuestConfig{.range = {Gfn(7), Gfn(9)}, .write = true}));
+  }
+  // REQUIRES: the budget is spent.
+  static WaitingAccess StartUntilItWaits(Vm& vm) {
+    LoadTouch(vm);
+    EXPECT_OK(vm.Start().status());
+    return AwaitWaiting(vm, 0);
   }
   static std::string LimitOf(const absl::Status& status) {
     const auto detail = DetailOf(status);
@@ -63,6 +77,7 @@ TEST_F(VmPageTableBudgetTest, WhatADeletedVmHeldOthersMayHave) {
   VmConfig config;
   config.hypervisor = HypervisorKind::kSoftware;
   config.vcpu_count = 1;
+  config.page_table_limit_bytes = 2 * kBudgetBytes;
   ASSERT_OK(registry_->CreateVm("gone", config, false).status());
   absl::Status refusal;
   int mapped = 0;
@@ -84,22 +99,79 @@ TEST_F(VmPageTableBudgetTest, IsReportedAndASixteenthOfTheMemoryByDefault) {
             sysconf(_SC_PHYS_PAGES) * 4096 / 16);
 }
 
-TEST_F(VmPageTableBudgetTest, AGuestWaitsUntilThereIsRoomForItsTables) {
+TEST_F(VmPageTableBudgetTest, AVmHasAPartOfItUnlessItsCreatorSaysMore) {
+  options_.max_page_table_bytes = 8 * kBudgetBytes;
+  SetUp();
+  Vm& greedy = CreateVm(HypervisorKind::kSoftware, 1);
+  EXPECT_EQ(greedy.Describe().config.page_table_limit_bytes, 2 * kBudgetBytes);
+  EXPECT_EQ(registry_->limits().at("default_page_table_limit_bytes"),
+            2 * kBudgetBytes);
+  AddMemslot(greedy, "ram", 0, 256 * kGiBFrames);
+  Vm& other = MakeSparseVm();
+  absl::Status refusal;
+  MapSparsely(greedy, &refusal);
+  EXPECT_EQ(LimitOf(refusal), "page_table_limit_bytes") << refusal;
+  EXPECT_OK(MapOne(other, 0));
+}
+
+TEST_F(VmPageTableBudgetTest, AGuestWaitsUntilAnotherVmGivesTablesBack) {
   Vm& attacker = MakeSparseVm();
   Vm& victim = MakeSparseVm();
-  absl::Status refusal;
-  MapSparsely(attacker, &refusal);
-  ASSERT_OK(victim.LoadGuest(
-      0, TouchGuestConfig{.range = {Gfn(7), Gfn(9)}, .write = true}));
-  ASSERT_OK(victim.Start().status());
-  const WaitingAccess access = AwaitWaiting(victim, 0);
-  EXPECT_EQ(access.gfn, Gfn(7));
-  EXPECT_EQ(access.cause, WaitCause::kHostFailed);
-  EXPECT_NE(access.detail.find("max_page_table_bytes"), std::string::npos)
-      << access.detail;
-  ASSERT_OK(attacker.ZapAll(true).status());
-  ASSERT_OK(victim.ResolveAccess(access.access_id, Verdict::kRetry));
+  for (const bool wait : {true, false}) {
+    absl::Status refusal;
+    MapSparsely(attacker, &refusal);
+    const WaitingAccess access = StartUntilItWaits(victim);
+    EXPECT_EQ(access.gfn, Gfn(7));
+    EXPECT_EQ(access.cause, WaitCause::kHostFailed);
+    EXPECT_NE(access.detail.find("max_page_table_bytes"), std::string::npos)
+        << access.detail;
+    // Nobody tells the victim.
+    ASSERT_OK(attacker.ZapAll(wait).status());
+    AwaitState(victim, VmState::kStopped);
+    ASSERT_OK(victim.ZapAll(true).status());
+  }
+}
+
+TEST_F(VmPageTableBudgetTest, AGuestWaitsUntilAnotherVmIsDeleted) {
+  VmConfig config;
+  config.hypervisor = HypervisorKind::kSoftware;
+  config.vcpu_count = 1;
+  config.page_table_limit_bytes = 2 * kBudgetBytes;
+  ASSERT_OK(registry_->CreateVm("gone", config, false).status());
+  {
+    const std::shared_ptr<Vm> vm = *registry_->FindVm("gone");
+    AddMemslot(*vm, "ram", 0, 256 * kGiBFrames);
+    absl::Status refusal;
+    MapSparsely(*vm, &refusal);
+  }
+  Vm& victim = MakeSparseVm();
+  StartUntilItWaits(victim);
+  ASSERT_OK(registry_->DeleteVm("gone", ""));
   AwaitState(victim, VmState::kStopped);
+}
+
+// Guests whose tables never all fit find room whenever one of them gives up
+// its own, however the wait of one and the way out of another meet.
+TEST_F(VmPageTableBudgetTest, NoGuestIsForgottenWhileOthersComeAndGo) {
+  constexpr int kVms = 4;
+  constexpr int kRounds = 50;
+  std::vector<Vm*> vms;
+  // A root and three tables each, of 12 that there are.
+  options_.max_page_table_bytes = 12 * static_cast<int64_t>(kPageSize);
+  SetUp();
+  for (int i = 0; i < kVms; ++i) vms.push_back(&MakeSparseVm());
+  std::vector<std::thread> threads;
+  for (Vm* vm : vms) {
+    threads.emplace_back([vm] {
+      for (int i = 0; i < kRounds && !HasFailure(); ++i) {
+        LoadTouch(*vm);
+        ASSERT_OK(vm->Start().status());
+        AwaitState(*vm, VmState::kStopped);
+        ASSERT_OK(vm->ZapAll(true).status());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace

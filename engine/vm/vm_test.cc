@@ -291,19 +291,29 @@ TEST_F(KvmVmTest, GuestWithoutMemoryFailsTheVmAndStopsTheOthers) {
   ASSERT_OK(registry_->DeleteVm("vm0", ""));
 }
 
-TEST_F(KvmVmTest, WaitVcpuAnswersAtTheExitOrAtTheDeadline) {
+TEST_F(KvmVmTest, WaitVcpuAnswersAtTheExitAtTheDeadlineOrWhenItIsEnded) {
   Vm& vm = CreateVm(HypervisorKind::kKvm, 1);
   AddMemslot(vm, "ram", 0, 16);
   ASSERT_OK(vm.LoadGuest(
       0, CodeGuestConfig{"\xeb\xfe", Gpa(0x1000), CodeMode::kReal}));
   ASSERT_OK(vm.Start().status());
   std::promise<VcpuInfo> at_deadline;
-  ASSERT_OK(vm.WaitVcpu(0, absl::Now() + absl::Milliseconds(20),
-                        [&](VcpuInfo info) { at_deadline.set_value(info); }));
+  ASSERT_OK(
+      vm.WaitVcpu(0, absl::Now() + absl::Milliseconds(20), [&](VcpuInfo info) {
+          at_deadline.set_value(info);
+        }).status());
   EXPECT_EQ(at_deadline.get_future().get().state, VcpuState::kRunning);
+  std::promise<VcpuInfo> at_end;
+  const auto wait = vm.WaitVcpu(0, absl::InfiniteFuture(),
+                                [&](VcpuInfo info) { at_end.set_value(info); });
+  ASSERT_OK(wait.status());
+  vm.EndWait(*wait);
+  EXPECT_EQ(at_end.get_future().get().state, VcpuState::kRunning);
   std::promise<VcpuInfo> at_exit;
-  ASSERT_OK(vm.WaitVcpu(0, absl::InfiniteFuture(),
-                        [&](VcpuInfo info) { at_exit.set_value(info); }));
+  ASSERT_OK(vm.WaitVcpu(0, absl::InfiniteFuture(), [&](VcpuInfo info) {
+                at_exit.set_value(info);
+              }).status());
+  vm.EndWait(*wait);  // over; nothing happens
   ASSERT_OK(vm.Stop().status());
   EXPECT_EQ(at_exit.get_future().get().state, VcpuState::kExited);
 }

@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/limits.h"
-#include "server/base/log.h"
 #include "server/base/status_macros.h"
 
 namespace tdp::server {
@@ -42,49 +41,29 @@ absl::StatusOr<std::unique_ptr<PolicySource>> PolicySource::Open(
   if (path.empty()) return source;
   source->file_->Check();
   TDP_ASSIGN_OR_RETURN(AccessPolicy policy, source->Load());
-  source->Publish(std::move(policy));
+  source->policy_.Set(std::move(policy));
   return source;
 }
 
 PolicySource::PolicySource(const std::string& path, uid_t own_user,
                            NameLookup names)
-    : own_user_(own_user),
-      names_(std::move(names)),
-      policy_(std::make_shared<const AccessPolicy>(own_user)) {
+    : own_user_(own_user), names_(std::move(names)) {
+  policy_.Set(AccessPolicy(own_user));
   if (!path.empty()) file_.emplace(path, limits::kMaxPolicyBytes);
-}
-
-std::shared_ptr<const AccessPolicy> PolicySource::policy() const {
-  absl::MutexLock lock(&mutex_);
-  return policy_;
 }
 
 void PolicySource::Refresh() {
   if (!file_.has_value()) return;
   const WatchedFile::Change change = file_->Check();
-  // What was in the way may not have been in the file: no descriptor was left,
-  // or nobody could say who a user is.
-  if (change == WatchedFile::Change::kNone && last_error_.empty()) return;
+  if (change == WatchedFile::Change::kNone && !policy_.failed()) return;
   const std::string old_text = text_;
   absl::StatusOr<AccessPolicy> policy = Load();
   const bool same_text = text_ == old_text;
-  if (!policy.ok()) {
-    const std::string error(policy.status().message());
-    if (error == last_error_) return;
-    last_error_ = error;
-    reload_failure_count_.fetch_add(1, std::memory_order_relaxed);
-    Log(Severity::kError, "the policy stays as it was", {{"error", error}});
-    return;
-  }
+  if (!policy.ok()) return policy_.Refuse(policy.status());
   // The names in it may mean others by now, if somebody touched it.
-  const bool is_new = change == WatchedFile::Change::kSure || !same_text ||
-                      !last_error_.empty();
-  last_error_.clear();
-  if (!is_new) return;
-  Publish(*std::move(policy));
-  reload_count_.fetch_add(1, std::memory_order_relaxed);
-  Log(Severity::kInfo, "the policy file was read again",
-      {{"file", file_->path()}});
+  const bool is_new =
+      change == WatchedFile::Change::kSure || !same_text || policy_.failed();
+  if (is_new) policy_.Change(*std::move(policy));
 }
 
 absl::StatusOr<AccessPolicy> PolicySource::Load() {
@@ -95,16 +74,6 @@ absl::StatusOr<AccessPolicy> PolicySource::Load() {
   TDP_RETURN_IF_ERROR(CheckOwner(file_->path(), content->info, own_user_));
   text_ = std::move(content->text);
   return ParsePolicy(text_, file_->path(), own_user_, names_);
-}
-
-void PolicySource::Publish(AccessPolicy policy) {
-  auto shared = std::make_shared<const AccessPolicy>(std::move(policy));
-  {
-    absl::MutexLock lock(&mutex_);
-    policy_ = std::move(shared);
-  }
-  // Pairs with generation(): who sees the number sees the policy.
-  generation_.fetch_add(1, std::memory_order_release);
 }
 
 }  // namespace tdp::server

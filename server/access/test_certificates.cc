@@ -10,22 +10,14 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
+
+#include "server/access/openssl_ptr.h"
 
 namespace tdp::server {
 namespace {
 
 constexpr long kDaySeconds = 24 * 60 * 60;
-
-template <auto kFree>
-struct Freer {
-  template <typename T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-using BioPtr = std::unique_ptr<BIO, Freer<BIO_free_all>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
-using X509Ptr = std::unique_ptr<X509, Freer<X509_free>>;
 
 // A test cannot go on without certificates.
 void Require(bool condition) {

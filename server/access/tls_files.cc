@@ -10,24 +10,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
-#include "server/base/log.h"
+#include "server/access/openssl_ptr.h"
 #include "server/base/status_macros.h"
 
 namespace tdp::server {
 namespace {
 
 constexpr int64_t kMaxPemBytes = int64_t{1} << 20;
-
-template <auto kFree>
-struct Freer {
-  template <typename T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-using BioPtr = std::unique_ptr<BIO, Freer<BIO_free_all>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
-using X509Ptr = std::unique_ptr<X509, Freer<X509_free>>;
 
 absl::Status Wrong(absl::string_view message) {
   return MakeError(ErrorReason::kFieldInvalid, message);
@@ -106,8 +95,7 @@ absl::StatusOr<std::unique_ptr<TlsFiles>> TlsFiles::Open(const Paths& paths) {
   files->key_.Check();
   files->client_authorities_.Check();
   TDP_ASSIGN_OR_RETURN(TlsMaterial material, files->Load());
-  absl::MutexLock lock(&files->mutex_);
-  files->material_ = std::make_shared<const TlsMaterial>(std::move(material));
+  files->material_.Set(std::move(material));
   return files;
 }
 
@@ -116,41 +104,16 @@ TlsFiles::TlsFiles(const Paths& paths)
       key_(paths.key, kMaxPemBytes),
       client_authorities_(paths.client_authorities, kMaxPemBytes) {}
 
-std::shared_ptr<const TlsMaterial> TlsFiles::material() const {
-  absl::MutexLock lock(&mutex_);
-  return material_;
-}
-
 void TlsFiles::Refresh() {
   bool may_differ = false;
   for (WatchedFile* file : {&certificates_, &key_, &client_authorities_}) {
     may_differ = file->Check() != WatchedFile::Change::kNone || may_differ;
   }
-  // What was in the way may not have been in the files, but a want of
-  // descriptors.
-  if (!may_differ && last_error_.empty()) return;
+  if (!may_differ && !material_.failed()) return;
   absl::StatusOr<TlsMaterial> loaded = Load();
-  if (!loaded.ok()) {
-    const std::string error(loaded.status().message());
-    if (error == last_error_) return;
-    last_error_ = error;
-    reload_failure_count_.fetch_add(1, std::memory_order_relaxed);
-    Log(Severity::kError, "the certificates stay as they were",
-        {{"error", error}});
-    return;
-  }
-  last_error_.clear();
-  const std::shared_ptr<const TlsMaterial> old = material();
-  if (old->certificates == loaded->certificates && old->key == loaded->key &&
-      old->client_authorities == loaded->client_authorities) {
-    return;
-  }
-  {
-    absl::MutexLock lock(&mutex_);
-    material_ = std::make_shared<const TlsMaterial>(*std::move(loaded));
-  }
-  reload_count_.fetch_add(1, std::memory_order_relaxed);
-  Log(Severity::kInfo, "the certificates were read again");
+  if (!loaded.ok()) return material_.Refuse(loaded.status());
+  if (*loaded == *material()) return material_.Keep();
+  material_.Change(*std::move(loaded));
 }
 
 absl::StatusOr<TlsMaterial> TlsFiles::Load() const {

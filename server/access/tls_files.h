@@ -10,15 +10,13 @@
 #ifndef SERVER_ACCESS_TLS_FILES_H_
 #define SERVER_ACCESS_TLS_FILES_H_
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
+#include "server/access/reloaded.h"
 #include "server/access/watched_file.h"
 
 namespace tdp::server {
@@ -28,6 +26,8 @@ struct TlsMaterial {
   std::string certificates;  // the daemon's, then those that signed it
   std::string key;
   std::string client_authorities;
+
+  friend bool operator==(const TlsMaterial&, const TlsMaterial&) = default;
 };
 
 // Whether the certificate has this key, and all can be used.
@@ -48,18 +48,15 @@ class TlsFiles {
   TlsFiles& operator=(const TlsFiles&) = delete;
 
   // What new connections are to use; another pointer after each change.
-  std::shared_ptr<const TlsMaterial> material() const
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<const TlsMaterial> material() const {
+    return material_.value();
+  }
 
   // Reads the files again if they may have changed, or if that failed before.
-  void Refresh() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Refresh();
 
-  int64_t reload_count() const {
-    return reload_count_.load(std::memory_order_relaxed);
-  }
-  int64_t reload_failure_count() const {
-    return reload_failure_count_.load(std::memory_order_relaxed);
-  }
+  int64_t reload_count() const { return material_.reload_count(); }
+  int64_t reload_failure_count() const { return material_.failure_count(); }
 
  private:
   explicit TlsFiles(const Paths& paths);
@@ -70,12 +67,11 @@ class TlsFiles {
   WatchedFile certificates_;
   WatchedFile key_;
   WatchedFile client_authorities_;
-  std::string last_error_;
 
-  std::atomic<int64_t> reload_count_ = 0;
-  std::atomic<int64_t> reload_failure_count_ = 0;
-  mutable absl::Mutex mutex_;
-  std::shared_ptr<const TlsMaterial> material_ ABSL_GUARDED_BY(mutex_);
+  // Provides its own synchronization.
+  Reloaded<TlsMaterial> material_{
+      {.stays = "the certificates stay as they were",
+       .changed = "the certificates were read again"}};
 };
 
 }  // namespace tdp::server

@@ -5,6 +5,7 @@
 #ifndef SERVER_GUARD_ATTACK_PROCESS_H_
 #define SERVER_GUARD_ATTACK_PROCESS_H_
 
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,6 +32,8 @@ class AttackProcess {
     EXPECT_EQ(pipe(ends), 0);
     pid_ = fork();
     if (pid_ == 0) {
+      // Who writes to a server that has hung up is told so.
+      signal(SIGPIPE, SIG_IGN);
       const Report report = attack();
       const ssize_t written = write(ends[1], &report, sizeof(report));
       _exit(written == sizeof(report) ? 0 : 1);

@@ -10,8 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/log.h"
 #include "server/base/monotonic_time.h"
+#include "server/base/token_bucket.h"
 #include "server/guard/guard_limits.h"
-#include "server/guard/token_bucket.h"
 
 // Too new for the C library.
 #ifndef SO_PEERGROUPS
@@ -85,11 +85,27 @@ struct ConnectionTable::Peer {
   int64_t penalty_end = 0;
 };
 
+// All processes of one user of this host.
+struct ConnectionTable::User {
+  UserBudget budget;
+  // Guarded by the table's mutex.
+  TokenBucket connects{
+      guard_limits::kPeersPerUser * guard_limits::kConnectBurst,
+      guard_limits::kPeersPerUser* guard_limits::kConnectsPerSecond};
+  int64_t connections = 0;
+};
+
 struct ConnectionTable::Connection {
-  Connection(std::shared_ptr<Peer> peer, ConnectionWatch::Transport transport)
-      : peer(std::move(peer)), watch(this->peer->budget, transport) {}
+  Connection(std::shared_ptr<Peer> peer, std::shared_ptr<User> user,
+             ConnectionWatch::Transport transport)
+      : peer(std::move(peer)),
+        user(std::move(user)),
+        watch(this->peer->budget,
+              this->user == nullptr ? nullptr : &this->user->budget,
+              transport) {}
 
   const std::shared_ptr<Peer> peer;
+  const std::shared_ptr<User> user;                    // null on TCP
   uint64_t number = 0;                                 // 0 on TCP
   std::shared_ptr<const UnixCredentials> credentials;  // null on TCP
   ConnectionWatch watch;
@@ -138,18 +154,18 @@ bool ConnectionTable::Admit(int fd, sockaddr_storage* address,
     absl::MutexLock lock(&mutex_);
     std::shared_ptr<Peer> peer = PeerOf(
         is_unix ? KeyOf(*credentials) : PeerKey::OfAddress(*address), now);
-    reason = Admission(*peer, credentials.get(), now);
-    if (reason == CutReason::kNone && !peer->connects.Take(1, now)) {
-      reason = CutReason::kTooManyConnects;
-    }
+    std::shared_ptr<User> user;
+    if (is_unix) user = UserOf(credentials->uid, now);
+    reason = Admission(*peer, user.get(), credentials.get(), now);
     if (reason == CutReason::kNone) {
       ++connections_;
       ++peer->connections;
+      if (user != nullptr) ++user->connections;
       connection = std::make_unique<Connection>(
-          std::move(peer), is_unix ? ConnectionWatch::Transport::kPlain
-                                   : ConnectionWatch::Transport::kMaybeTls);
+          std::move(peer), std::move(user),
+          is_unix ? ConnectionWatch::Transport::kPlain
+                  : ConnectionWatch::Transport::kMaybeTls);
       if (is_unix) {
-        ++connections_of_user_[credentials->uid];
         connection->number = ++last_number_;
         credentials_[connection->number] = credentials;
       } else {
@@ -174,7 +190,7 @@ bool ConnectionTable::Admit(int fd, sockaddr_storage* address,
   return true;
 }
 
-CutReason ConnectionTable::Admission(const Peer& peer,
+CutReason ConnectionTable::Admission(Peer& peer, User* user,
                                      const UnixCredentials* credentials,
                                      int64_t now) const {
   if (now < peer.penalty_end) return CutReason::kPenalty;
@@ -191,12 +207,13 @@ CutReason ConnectionTable::Admission(const Peer& peer,
   if (peer.connections >= guard_limits::kMaxConnectionsPerPeer) {
     return CutReason::kTooManyConnectionsOfPeer;
   }
-  if (credentials != nullptr) {
-    const auto user = connections_of_user_.find(credentials->uid);
-    if (user != connections_of_user_.end() &&
-        user->second >= guard_limits::kMaxConnectionsPerUser) {
-      return CutReason::kTooManyConnectionsOfUser;
-    }
+  if (user != nullptr &&
+      user->connections >= guard_limits::kMaxConnectionsPerUser) {
+    return CutReason::kTooManyConnectionsOfUser;
+  }
+  if (!peer.connects.Take(1, now)) return CutReason::kTooManyConnects;
+  if (user != nullptr && !user->connects.Take(1, now)) {
+    return CutReason::kTooManyConnectsOfUser;
   }
   return CutReason::kNone;
 }
@@ -224,8 +241,9 @@ bool ConnectionTable::NoteReceived(int fd, const msghdr& message,
   if (reason == CutReason::kNone) return true;
   connection->is_cut = true;
   shutdown(fd, SHUT_RDWR);
-  // What all have taken together is no offence of this one.
-  if (reason != CutReason::kTooManyOpenStreamsInAll) {
+  // What several have done together is no offence of this one.
+  if (reason != CutReason::kTooManyOpenStreamsInAll &&
+      reason != CutReason::kTooMuchOfUser) {
     absl::MutexLock lock(&mutex_);
     Punish(*connection->peer, now);
   }
@@ -291,15 +309,17 @@ void ConnectionTable::Forget(int fd) {
   absl::MutexLock lock(&mutex_);
   connection.reset(slots_[fd].exchange(nullptr, std::memory_order_acq_rel));
   if (connection == nullptr) return;
+  if (connection->stalled_at.load(std::memory_order_relaxed) != 0) {
+    ended_stalled_.fetch_add(1, std::memory_order_relaxed);
+  }
   --connections_;
   --connection->peer->connections;
   if (connection->credentials == nullptr) {
     --tcp_connections_;
     return;
   }
+  --connection->user->connections;
   credentials_.erase(connection->number);
-  const auto user = connections_of_user_.find(connection->credentials->uid);
-  if (--user->second == 0) connections_of_user_.erase(user);
 }
 
 std::shared_ptr<const UnixCredentials> ConnectionTable::FindCredentials(
@@ -312,6 +332,7 @@ std::shared_ptr<const UnixCredentials> ConnectionTable::FindCredentials(
 GuardStats ConnectionTable::stats() const {
   GuardStats stats;
   stats.accepted_connections = accepted_.load(std::memory_order_relaxed);
+  stats.ended_stalled = ended_stalled_.load(std::memory_order_relaxed);
   stats.open_streams = streams_.open.load(std::memory_order_relaxed);
   for (int i = 1; i < static_cast<int>(CutReason::kCount); ++i) {
     const auto reason = static_cast<CutReason>(i);
@@ -332,6 +353,32 @@ std::shared_ptr<ConnectionTable::Peer> ConnectionTable::PeerOf(
   std::shared_ptr<Peer>& peer = peers_[key];
   if (peer == nullptr) peer = std::make_shared<Peer>(streams_);
   return peer;
+}
+
+std::shared_ptr<ConnectionTable::User> ConnectionTable::UserOf(uid_t uid,
+                                                               int64_t now) {
+  if (static_cast<int64_t>(users_.size()) >= guard_limits::kMaxPeers) {
+    ForgetOldUsers(now);
+  }
+  std::shared_ptr<User>& user = users_[uid];
+  if (user == nullptr) user = std::make_shared<User>();
+  return user;
+}
+
+void ConnectionTable::ForgetOldUsers(int64_t now) {
+  const auto forget = [&](auto&& is_old) {
+    mutex_.AssertHeld();
+    absl::erase_if(users_, [&](const auto& entry) {
+      return entry.second->connections == 0 && is_old(*entry.second);
+    });
+  };
+  forget([&](User& user) {
+    return user.connects.IsFull(now) && user.budget.IsUnspent(now);
+  });
+  // Memory comes before memories.
+  if (static_cast<int64_t>(users_.size()) >= guard_limits::kMaxPeers) {
+    forget([](User&) { return true; });
+  }
 }
 
 void ConnectionTable::ForgetOldPeers(int64_t now) {

@@ -78,18 +78,23 @@ class ConnectionTable {
 
  private:
   struct Peer;
+  struct User;
   struct Connection;
 
   Connection* Find(int fd) const {
     if (fd < 0 || fd >= kMaxDescriptors) return nullptr;
     return slots_[fd].load(std::memory_order_acquire);
   }
-  // `credentials` is null on TCP.
-  CutReason Admission(const Peer& peer, const UnixCredentials* credentials,
-                      int64_t now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `user` and `credentials` are null on TCP.
+  CutReason Admission(Peer& peer, User* user,
+                      const UnixCredentials* credentials, int64_t now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<Peer> PeerOf(const PeerKey& key, int64_t now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::shared_ptr<User> UserOf(uid_t uid, int64_t now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ForgetOldPeers(int64_t now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetOldUsers(int64_t now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Punish(Peer& peer, int64_t now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Count(CutReason reason, const UnixCredentials* credentials);
 
@@ -102,6 +107,7 @@ class ConnectionTable {
   std::array<std::atomic<int64_t>, static_cast<size_t>(CutReason::kCount)>
       cuts_ = {};
   std::atomic<int64_t> accepted_ = 0;
+  std::atomic<int64_t> ended_stalled_ = 0;
   StreamTotal streams_;
   // Of the second that log lines are counted in, and how many it had.
   std::atomic<int64_t> log_second_ = 0;
@@ -113,7 +119,7 @@ class ConnectionTable {
   int64_t tcp_connections_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<uint64_t, std::shared_ptr<const UnixCredentials>>
       credentials_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<uid_t, int64_t> connections_of_user_
+  absl::flat_hash_map<uid_t, std::shared_ptr<User>> users_
       ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<PeerKey, std::shared_ptr<Peer>> peers_
       ABSL_GUARDED_BY(mutex_);

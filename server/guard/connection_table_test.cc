@@ -169,8 +169,11 @@ TEST_F(ConnectionTableTest, AUserHasSoManyConnectionsOverAllItsProcesses) {
   EXPECT_EQ(fds.size(), guard_limits::kMaxConnectionsPerUser);
   EXPECT_EQ(CutsFor("too_many_connections_of_user"), 1);
   table_->Forget(fds.back());
-  EXPECT_TRUE(AdmitUnix(fds.back()));
+  // All attempts at once are spent; more come with time.
+  client_.pid = ++last_process_;
+  while (!AdmitUnix(fds.back())) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_FALSE(AdmitUnix(19999));
+  EXPECT_EQ(CutsFor("too_many_connections_of_user"), 2);
   client_.uid = 1001;
   EXPECT_TRUE(AdmitUnix(19999));
 }
@@ -278,6 +281,74 @@ TEST_F(ConnectionTableTest, WhatAllHaveTakenTogetherIsNobodysOffence) {
   EXPECT_EQ(CutsFor("penalty"), 0);
 }
 
+// Each process stays within its own limits, and the next one is new.
+TEST_F(ConnectionTableTest, AProcessThatForksHasTheShareOfOneUser) {
+  FakeClients(2000);
+  std::string flood = http2::Preface();
+  for (int64_t n = 0; n < guard_limits::kResetBurst; ++n) {
+    const auto id = static_cast<uint32_t>(2 * n + 1);
+    flood += http2::Frame(1, 0x5, id, "h") + http2::Reset(id);
+  }
+  constexpr int fd = 20000;
+  const absl::Time start = absl::Now();
+  int64_t whole_floods = 0;
+  int64_t cut = 0;
+  for (pid_t process = 1; process <= 100; ++process) {
+    client_ = {.uid = 1000, .pid = process};
+    ASSERT_TRUE(AdmitUnix(fd)) << process;
+    ++(Receive(fd, flood) ? whole_floods : cut);
+    table_->Forget(fd);
+  }
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  EXPECT_GE(whole_floods, guard_limits::kPeersPerUser);
+  EXPECT_LE(static_cast<double>(whole_floods * guard_limits::kResetBurst),
+            static_cast<double>(guard_limits::kPeersPerUser) *
+                (guard_limits::kResetBurst +
+                 (seconds + 0.1) * guard_limits::kResetsPerSecond));
+  EXPECT_EQ(CutsFor("too_much_of_user"), cut);
+  EXPECT_EQ(CutsFor("too_many_resets"), 0);
+  // It was no offence of the process's own, and no concern of other users.
+  EXPECT_TRUE(AdmitUnix(fd));
+  table_->Forget(fd);
+  EXPECT_EQ(CutsFor("penalty"), 0);
+  client_ = {.uid = 1001, .pid = 101};
+  ASSERT_TRUE(AdmitUnix(fd));
+  EXPECT_TRUE(Receive(fd, flood));
+  table_->Forget(fd);
+}
+
+TEST_F(ConnectionTableTest, TheProcessesOfAUserMayTryToConnectSoOften) {
+  FakeClients(2000);
+  constexpr int fd = 20000;
+  const absl::Time start = absl::Now();
+  int64_t admitted = 0;
+  client_ = {.uid = 1000, .pid = 1};
+  while (AdmitUnix(fd)) {
+    table_->Forget(fd);
+    ++admitted;
+    ++client_.pid;
+  }
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  constexpr int64_t kPeers = guard_limits::kPeersPerUser;
+  EXPECT_GE(admitted, kPeers * guard_limits::kConnectBurst);
+  EXPECT_LE(static_cast<double>(admitted),
+            kPeers * (guard_limits::kConnectBurst +
+                      (seconds + 0.1) * guard_limits::kConnectsPerSecond));
+  EXPECT_EQ(CutsFor("too_many_connects_of_user"), 1);
+  client_.uid = 1001;
+  EXPECT_TRUE(AdmitUnix(fd));
+  table_->Forget(fd);
+}
+
+TEST_F(ConnectionTableTest, RemembersABoundedNumberOfUsers) {
+  FakeClients(2000);
+  for (int64_t i = 0; i < 3 * guard_limits::kMaxPeers; ++i) {
+    client_ = {.uid = static_cast<uid_t>(i), .pid = static_cast<pid_t>(i + 1)};
+    ASSERT_TRUE(AdmitUnix(20000)) << i;
+    table_->Forget(20000);
+  }
+}
+
 TEST_F(ConnectionTableTest, NobodyOnTcpTakesTheAddressOfAUnixSocketsClient) {
   const int fd = NewSocket();
   ASSERT_TRUE(AdmitUnix(fd));
@@ -327,6 +398,21 @@ TEST_F(ConnectionTableTest, RemembersABoundedNumberOfPeers) {
     ASSERT_TRUE(AdmitTcp(fd, address.c_str())) << address;
     table_->Forget(fd);
   }
+}
+
+// What could not be written was memory, which the housekeeper gives back.
+TEST_F(ConnectionTableTest, CountsThoseThatEndWhileNothingCanBeWritten) {
+  const auto end_one = [this](bool stalls, bool writes_again) {
+    const int fd = NewSocket();
+    EXPECT_TRUE(AdmitUnix(fd));
+    if (stalls) table_->NoteStalled(fd);
+    if (writes_again) table_->NoteSent(fd, msghdr(), 0);
+    Close(fd);
+    return table_->stats().ended_stalled;
+  };
+  EXPECT_EQ(end_one(false, false), 0);
+  EXPECT_EQ(end_one(true, true), 0);
+  EXPECT_EQ(end_one(true, false), 1);
 }
 
 TEST_F(ConnectionTableTest, ASweepLeavesAloneWhoStalledAMomentAgo) {

@@ -24,6 +24,10 @@ static_assert(2 * guard_limits::kMaxOpenStreamsPerPeer >
               limits::kMaxCallsPerClient);
 // and there is room for two that are at it.
 static_assert(guard_limits::kMaxOpenStreams >= 2 * limits::kMaxCallsPerClient);
+// The processes that fill a user's connections can do so with all their bursts.
+static_assert(guard_limits::kMaxConnectionsPerUser ==
+              guard_limits::kPeersPerUser *
+                  guard_limits::kMaxConnectionsPerPeer);
 // One whole connection can be canceled.
 static_assert(guard_limits::kResetBurst > limits::kMaxStreamsPerConnection);
 
@@ -44,6 +48,8 @@ absl::string_view NameOf(CutReason reason) {
       return "too_many_connections_of_peer";
     case CutReason::kTooManyConnects:
       return "too_many_connects";
+    case CutReason::kTooManyConnectsOfUser:
+      return "too_many_connects_of_user";
     case CutReason::kPenalty:
       return "penalty";
     case CutReason::kNoDescriptors:
@@ -62,6 +68,8 @@ absl::string_view NameOf(CutReason reason) {
       return "too_many_open_streams";
     case CutReason::kTooManyOpenStreamsInAll:
       return "too_many_open_streams_in_all";
+    case CutReason::kTooMuchOfUser:
+      return "too_much_of_user";
     case CutReason::kTooManyStreams:
       return "too_many_streams";
     case CutReason::kTooManyResets:
@@ -88,12 +96,27 @@ bool IsCutOff(CutReason reason) {
   return reason >= CutReason::kNotHttp2 && reason < CutReason::kCount;
 }
 
+bool FrameBuckets::AreFull(int64_t now) {
+  return resets.IsFull(now) && header_bytes.IsFull(now) &&
+         settings.IsFull(now) && pings.IsFull(now) &&
+         useless_frames.IsFull(now) && window_updates.IsFull(now) &&
+         tiny_reads.IsFull(now);
+}
+
+bool UserBudget::Take(TokenBucket FrameBuckets::* bucket, int64_t count,
+                      int64_t now) {
+  absl::MutexLock lock(&mutex_);
+  return (frames_.*bucket).Take(count, now);
+}
+
+bool UserBudget::IsUnspent(int64_t now) {
+  absl::MutexLock lock(&mutex_);
+  return frames_.AreFull(now);
+}
+
 bool PeerBudget::IsUnspent(int64_t now) {
   absl::MutexLock lock(&mutex_);
-  return open_streams_ == 0 && streams_.IsFull(now) && resets_.IsFull(now) &&
-         header_bytes_.IsFull(now) && settings_.IsFull(now) &&
-         pings_.IsFull(now) && useless_frames_.IsFull(now) &&
-         window_updates_.IsFull(now) && tiny_reads_.IsFull(now);
+  return open_streams_ == 0 && streams_.IsFull(now) && frames_.AreFull(now);
 }
 
 ConnectionWatch::~ConnectionWatch() {
@@ -137,8 +160,9 @@ void ConnectionWatch::Sent(const uint8_t* bytes, size_t count) {
 CutReason ConnectionWatch::ReadReturned(size_t count, int64_t now) {
   if (count >= kFrameHeaderBytes) return CutReason::kNone;
   absl::MutexLock lock(&peer_.mutex_);
-  if (verdict_ == CutReason::kNone && !peer_.tiny_reads_.Take(1, now)) {
-    verdict_ = CutReason::kTooManyTinyReads;
+  if (verdict_ == CutReason::kNone) {
+    verdict_ =
+        Take(&FrameBuckets::tiny_reads, 1, now, CutReason::kTooManyTinyReads);
   }
   return verdict_;
 }
@@ -157,16 +181,14 @@ CutReason ConnectionWatch::Judge(const FrameHeader& frame, int64_t now) {
       return JudgeReset(frame, now);
     case FrameType::kSettings:
       if (frame.Has(FrameHeader::kAck)) return JudgeAck(now);
-      return peer_.settings_.Take(1, now) ? CutReason::kNone
-                                          : CutReason::kTooManySettings;
+      return Take(&FrameBuckets::settings, 1, now, CutReason::kTooManySettings);
     case FrameType::kPing:
       if (frame.Has(FrameHeader::kAck)) return JudgeAck(now);
-      return Spend(ping_credit_, peer_.pings_, now) ? CutReason::kNone
-                                                    : CutReason::kTooManyPings;
+      return Spend(ping_credit_, &FrameBuckets::pings, now,
+                   CutReason::kTooManyPings);
     case FrameType::kWindowUpdate:
-      return Spend(window_update_credit_, peer_.window_updates_, now)
-                 ? CutReason::kNone
-                 : CutReason::kTooManyWindowUpdates;
+      return Spend(window_update_credit_, &FrameBuckets::window_updates, now,
+                   CutReason::kTooManyWindowUpdates);
     case FrameType::kData:
       if (frame.length > 0 || frame.Has(FrameHeader::kEndStream)) {
         return CutReason::kNone;
@@ -178,26 +200,23 @@ CutReason ConnectionWatch::Judge(const FrameHeader& frame, int64_t now) {
     default:
       break;
   }
-  return peer_.useless_frames_.Take(1, now) ? CutReason::kNone
-                                            : CutReason::kTooManyUselessFrames;
+  return Take(&FrameBuckets::useless_frames, 1, now,
+              CutReason::kTooManyUselessFrames);
 }
 
 CutReason ConnectionWatch::JudgeReset(const FrameHeader& frame, int64_t now) {
   if (CloseStream(frame.stream_id)) {
-    return peer_.resets_.Take(1, now) ? CutReason::kNone
-                                      : CutReason::kTooManyResets;
+    return Take(&FrameBuckets::resets, 1, now, CutReason::kTooManyResets);
   }
   // Clients that are told the end of a call before they have sent all of it
   // reset the stream, too: that costs nothing any more.
-  return Spend(reset_credit_, peer_.useless_frames_, now)
-             ? CutReason::kNone
-             : CutReason::kTooManyUselessFrames;
+  return Spend(reset_credit_, &FrameBuckets::useless_frames, now,
+               CutReason::kTooManyUselessFrames);
 }
 
 CutReason ConnectionWatch::JudgeAck(int64_t now) {
-  return Spend(ack_credit_, peer_.useless_frames_, now)
-             ? CutReason::kNone
-             : CutReason::kTooManyUselessFrames;
+  return Spend(ack_credit_, &FrameBuckets::useless_frames, now,
+               CutReason::kTooManyUselessFrames);
 }
 
 CutReason ConnectionWatch::JudgeHeaders(const FrameHeader& frame, int64_t now) {
@@ -206,8 +225,10 @@ CutReason ConnectionWatch::JudgeHeaders(const FrameHeader& frame, int64_t now) {
   if (header_block_bytes_ > guard_limits::kMaxHeaderBlockBytes) {
     return CutReason::kHeaderBlockTooLong;
   }
-  if (!peer_.header_bytes_.Take(frame.length, now)) {
-    return CutReason::kTooManyHeaderBytes;
+  if (const CutReason reason = Take(&FrameBuckets::header_bytes, frame.length,
+                                    now, CutReason::kTooManyHeaderBytes);
+      reason != CutReason::kNone) {
+    return reason;
   }
   if (!peer_.streams_.Take(1, now)) return CutReason::kTooManyStreams;
   // Trailers, or nonsense that gRPC answers.
@@ -239,9 +260,8 @@ CutReason ConnectionWatch::JudgeContinuation(const FrameHeader& frame,
   if (header_block_bytes_ > guard_limits::kMaxHeaderBlockBytes) {
     return CutReason::kHeaderBlockTooLong;
   }
-  return peer_.header_bytes_.Take(frame.length, now)
-             ? CutReason::kNone
-             : CutReason::kTooManyHeaderBytes;
+  return Take(&FrameBuckets::header_bytes, frame.length, now,
+              CutReason::kTooManyHeaderBytes);
 }
 
 void ConnectionWatch::NoteSent(const FrameHeader& frame) {
@@ -278,12 +298,25 @@ bool ConnectionWatch::CloseStream(uint32_t id) {
   return true;
 }
 
-bool ConnectionWatch::Spend(int64_t& credit, TokenBucket& bucket, int64_t now) {
-  if (credit > 0) {
-    --credit;
-    return true;
+CutReason ConnectionWatch::Take(TokenBucket FrameBuckets::* bucket,
+                                int64_t count, int64_t now, CutReason reason) {
+  if (!(peer_.frames_.*bucket).Take(count, now)) return reason;
+  // The headers of usual calls are no flood, and spare each call a lock.
+  if (bucket == &FrameBuckets::header_bytes &&
+      count <= guard_limits::kUsualHeaderBytes) {
+    return CutReason::kNone;
   }
-  return bucket.Take(1, now);
+  return user_ == nullptr || user_->Take(bucket, count, now)
+             ? CutReason::kNone
+             : CutReason::kTooMuchOfUser;
+}
+
+CutReason ConnectionWatch::Spend(int64_t& credit,
+                                 TokenBucket FrameBuckets::* bucket,
+                                 int64_t now, CutReason reason) {
+  if (credit == 0) return Take(bucket, 1, now, reason);
+  --credit;
+  return CutReason::kNone;
 }
 
 }  // namespace tdp::server

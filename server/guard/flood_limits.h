@@ -14,9 +14,9 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "server/base/token_bucket.h"
 #include "server/guard/frame_scanner.h"
 #include "server/guard/guard_limits.h"
-#include "server/guard/token_bucket.h"
 
 namespace tdp::server {
 
@@ -29,6 +29,7 @@ enum class CutReason {
   kTooManyConnectionsOfUser,
   kTooManyConnectionsOfPeer,
   kTooManyConnects,
+  kTooManyConnectsOfUser,
   kPenalty,
   kNoDescriptors,
   kUnknownPeer,
@@ -39,6 +40,7 @@ enum class CutReason {
   kTooManyContinuations,
   kTooManyOpenStreams,
   kTooManyOpenStreamsInAll,
+  kTooMuchOfUser,
   kTooManyStreams,
   kTooManyResets,
   kTooManyHeaderBytes,
@@ -55,6 +57,52 @@ enum class CutReason {
 absl::string_view NameOf(CutReason reason);
 // The connection was let in before.
 bool IsCutOff(CutReason reason);
+
+// What is cheap to send and dear to receive. `times` as much as a peer may do.
+struct FrameBuckets {
+  explicit FrameBuckets(int64_t times)
+      : resets(times * guard_limits::kResetBurst,
+               times * guard_limits::kResetsPerSecond),
+        header_bytes(times * guard_limits::kHeaderByteBurst,
+                     times * guard_limits::kHeaderBytesPerSecond),
+        settings(times * guard_limits::kSettingsBurst,
+                 times * guard_limits::kSettingsPerSecond),
+        pings(times * guard_limits::kPingBurst,
+              times * guard_limits::kPingsPerSecond),
+        useless_frames(times * guard_limits::kUselessFrameBurst,
+                       times * guard_limits::kUselessFramesPerSecond),
+        window_updates(times * guard_limits::kWindowUpdateBurst,
+                       times * guard_limits::kWindowUpdatesPerSecond),
+        tiny_reads(times * guard_limits::kTinyReadBurst,
+                   times * guard_limits::kTinyReadsPerSecond) {}
+
+  bool AreFull(int64_t now);
+
+  TokenBucket resets;
+  TokenBucket header_bytes;
+  TokenBucket settings;
+  TokenBucket pings;
+  TokenBucket useless_frames;
+  TokenBucket window_updates;
+  TokenBucket tiny_reads;
+};
+
+// What the processes of one user have left to spend together: a process that
+// forks has no more than this.
+class UserBudget {
+ public:
+  UserBudget() = default;
+  UserBudget(const UserBudget&) = delete;
+  UserBudget& operator=(const UserBudget&) = delete;
+
+  bool Take(TokenBucket FrameBuckets::* bucket, int64_t count, int64_t now)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsUnspent(int64_t now) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  absl::Mutex mutex_;
+  FrameBuckets frames_ ABSL_GUARDED_BY(mutex_){guard_limits::kPeersPerUser};
+};
 
 // The streams that all peers have open.
 struct StreamTotal {
@@ -79,20 +127,7 @@ class PeerBudget {
   int64_t open_streams_ ABSL_GUARDED_BY(mutex_) = 0;
   TokenBucket streams_ ABSL_GUARDED_BY(mutex_){guard_limits::kStreamBurst,
                                                guard_limits::kStreamsPerSecond};
-  TokenBucket resets_ ABSL_GUARDED_BY(mutex_){guard_limits::kResetBurst,
-                                              guard_limits::kResetsPerSecond};
-  TokenBucket header_bytes_ ABSL_GUARDED_BY(mutex_){
-      guard_limits::kHeaderByteBurst, guard_limits::kHeaderBytesPerSecond};
-  TokenBucket settings_ ABSL_GUARDED_BY(mutex_){
-      guard_limits::kSettingsBurst, guard_limits::kSettingsPerSecond};
-  TokenBucket pings_ ABSL_GUARDED_BY(mutex_){guard_limits::kPingBurst,
-                                             guard_limits::kPingsPerSecond};
-  TokenBucket useless_frames_ ABSL_GUARDED_BY(mutex_){
-      guard_limits::kUselessFrameBurst, guard_limits::kUselessFramesPerSecond};
-  TokenBucket window_updates_ ABSL_GUARDED_BY(mutex_){
-      guard_limits::kWindowUpdateBurst, guard_limits::kWindowUpdatesPerSecond};
-  TokenBucket tiny_reads_ ABSL_GUARDED_BY(mutex_){
-      guard_limits::kTinyReadBurst, guard_limits::kTinyReadsPerSecond};
+  FrameBuckets frames_ ABSL_GUARDED_BY(mutex_){1};
 };
 
 // What went over one connection, both ways.
@@ -101,9 +136,11 @@ class ConnectionWatch {
   // Bytes that TLS has encrypted say nothing.
   enum class Transport { kPlain, kMaybeTls };
 
-  // `peer` outlives this.
-  ConnectionWatch(PeerBudget& peer, Transport transport)
-      : peer_(peer), maybe_tls_(transport == Transport::kMaybeTls) {}
+  // `peer` and `user` outlive this; null: its user is not known.
+  ConnectionWatch(PeerBudget& peer, UserBudget* user, Transport transport)
+      : peer_(peer),
+        user_(user),
+        maybe_tls_(transport == Transport::kMaybeTls) {}
   ConnectionWatch(const ConnectionWatch&) = delete;
   ConnectionWatch& operator=(const ConnectionWatch&) = delete;
   // Its streams are open no more.
@@ -136,10 +173,16 @@ class ConnectionWatch {
   void EndStream(uint32_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
   // False if it was not open.
   bool CloseStream(uint32_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
-  // Takes from the credit, or else from `bucket`.
-  static bool Spend(int64_t& credit, TokenBucket& bucket, int64_t now);
+  // Takes from the peer and its user. `reason`, if the peer has too few.
+  CutReason Take(TokenBucket FrameBuckets::* bucket, int64_t count, int64_t now,
+                 CutReason reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
+  // Takes one from the credit, or else from `bucket`.
+  CutReason Spend(int64_t& credit, TokenBucket FrameBuckets::* bucket,
+                  int64_t now, CutReason reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
 
   PeerBudget& peer_;
+  UserBudget* const user_;
   // By the thread that reads.
   bool maybe_tls_;
   // By the threads that read and write: own synchronization.

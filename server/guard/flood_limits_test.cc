@@ -15,49 +15,14 @@ namespace {
 
 constexpr int64_t kSecond = 1000000000;
 
-TEST(TokenBucketTest, GivesTheBurstAndThenTheRate) {
-  TokenBucket bucket(10, 4);
-  EXPECT_TRUE(bucket.Take(10, kSecond));
-  EXPECT_FALSE(bucket.Take(1, kSecond));
-  EXPECT_FALSE(bucket.Take(1, kSecond + kSecond / 4 - 1));
-  EXPECT_TRUE(bucket.Take(1, kSecond + kSecond / 4));
-  EXPECT_FALSE(bucket.Take(1, kSecond + kSecond / 4));
-  EXPECT_FALSE(bucket.Take(5, kSecond + 5 * kSecond / 4));
-  EXPECT_TRUE(bucket.Take(4, kSecond + 5 * kSecond / 4));
-}
-
-TEST(TokenBucketTest, LosesNoTimeToManySmallSteps) {
-  TokenBucket bucket(100, 3);
-  ASSERT_TRUE(bucket.Take(100, 0));
-  int taken = 0;
-  for (int64_t now = 0; now <= 10 * kSecond; now += 7654321) {
-    taken += bucket.Take(1, now) ? 1 : 0;
-  }
-  EXPECT_EQ(taken, 29);
-}
-
-TEST(TokenBucketTest, IsFullAgainAfterEnoughTimeAndNeverFuller) {
-  TokenBucket bucket(100, 10);
-  ASSERT_TRUE(bucket.Take(100, kSecond));
-  EXPECT_FALSE(bucket.IsFull(11 * kSecond - 1));
-  EXPECT_TRUE(bucket.IsFull(11 * kSecond));
-  EXPECT_FALSE(bucket.Take(101, int64_t{1} << 62));
-  EXPECT_TRUE(bucket.Take(100, int64_t{1} << 62));
-}
-
-TEST(TokenBucketTest, StandsAClockThatStandsStill) {
-  TokenBucket bucket(2, 1);
-  EXPECT_TRUE(bucket.Take(1, 5));
-  EXPECT_TRUE(bucket.Take(1, 4));
-  EXPECT_FALSE(bucket.Take(1, 5));
-}
-
 class FloodLimitsTest : public testing::Test {
  protected:
   using Transport = ConnectionWatch::Transport;
 
-  std::unique_ptr<ConnectionWatch> Connect(PeerBudget& peer) {
-    auto watch = std::make_unique<ConnectionWatch>(peer, Transport::kPlain);
+  std::unique_ptr<ConnectionWatch> Connect(PeerBudget& peer,
+                                           UserBudget* user = nullptr) {
+    auto watch =
+        std::make_unique<ConnectionWatch>(peer, user, Transport::kPlain);
     EXPECT_EQ(Receive(*watch, http2::Preface()), CutReason::kNone);
     return watch;
   }
@@ -108,6 +73,62 @@ TEST_F(FloodLimitsTest, LimitsResets) {
       guard_limits::kResetBurst, guard_limits::kResetsPerSecond,
       [](int64_t n) { return Headers(Id(n)) + http2::Reset(Id(n)); },
       CutReason::kTooManyResets);
+}
+
+// Peers that stay within their own limits, one after the other, as processes
+// that fork do.
+TEST_F(FloodLimitsTest, LimitsWhatThePeersOfAUserDoTogether) {
+  const struct {
+    int64_t burst;
+    std::function<std::string(int64_t)> make;
+  } kFloods[] = {
+      {guard_limits::kResetBurst,
+       [](int64_t n) { return Headers(Id(n)) + http2::Reset(Id(n)); }},
+      {guard_limits::kHeaderByteBurst / (2 * guard_limits::kUsualHeaderBytes),
+       [](int64_t n) {
+         return Headers(Id(n), 2 * guard_limits::kUsualHeaderBytes);
+       }},
+      {guard_limits::kSettingsBurst, [](int64_t) { return http2::Settings(); }},
+      {guard_limits::kPingBurst,
+       [](int64_t) { return http2::Frame(6, 0, 0, "12345678"); }},
+      {guard_limits::kUselessFrameBurst,
+       [](int64_t) { return http2::Frame(99, 0, 0, ""); }},
+      {guard_limits::kWindowUpdateBurst,
+       [](int64_t) { return http2::WindowUpdate(0, 1); }},
+  };
+  for (const auto& [burst, make] : kFloods) {
+    UserBudget user;
+    EXPECT_TRUE(user.IsUnspent(kSecond));
+    const auto spend_all = [&](UserBudget* whose) {
+      PeerBudget peer(total_);
+      const auto watch = Connect(peer, whose);
+      CutReason reason = CutReason::kNone;
+      for (int64_t n = 0; n < burst && reason == CutReason::kNone; ++n) {
+        reason = Receive(*watch, make(n));
+      }
+      return reason;
+    };
+    for (int64_t i = 0; i < guard_limits::kPeersPerUser; ++i) {
+      ASSERT_EQ(spend_all(&user), CutReason::kNone) << i;
+    }
+    EXPECT_EQ(spend_all(&user), CutReason::kTooMuchOfUser);
+    EXPECT_FALSE(user.IsUnspent(kSecond));
+    EXPECT_TRUE(user.IsUnspent(100 * kSecond));
+    UserBudget other;
+    EXPECT_EQ(spend_all(&other), CutReason::kNone);
+    EXPECT_EQ(spend_all(nullptr), CutReason::kNone);
+  }
+}
+
+TEST_F(FloodLimitsTest, UsualCallsCostTheirUserNothing) {
+  UserBudget user;
+  PeerBudget peer(total_);
+  const auto watch = Connect(peer, &user);
+  for (int64_t n = 0; n < 100; ++n) {
+    ASSERT_EQ(Receive(*watch, Headers(Id(n), guard_limits::kUsualHeaderBytes)),
+              CutReason::kNone);
+  }
+  EXPECT_TRUE(user.IsUnspent(kSecond));
 }
 
 TEST_F(FloodLimitsTest, AResetOfACallThatHasEndedIsFree) {
@@ -368,20 +389,20 @@ TEST_F(FloodLimitsTest, ABusyClientIsNeverCutOff) {
 
 TEST_F(FloodLimitsTest, GarbageIsNotHttp2) {
   PeerBudget peer(total_);
-  ConnectionWatch watch(peer, Transport::kPlain);
+  ConnectionWatch watch(peer, nullptr, Transport::kPlain);
   EXPECT_EQ(Receive(watch, "GET / HTTP/1.1\r\n"), CutReason::kNotHttp2);
-  ConnectionWatch tls_on_unix(peer, Transport::kPlain);
+  ConnectionWatch tls_on_unix(peer, nullptr, Transport::kPlain);
   EXPECT_EQ(Receive(tls_on_unix, "\x16\x03\x01"), CutReason::kNotHttp2);
 }
 
 TEST_F(FloodLimitsTest, WhatTlsEncryptsIsNotLookedAt) {
   PeerBudget peer(total_);
-  ConnectionWatch watch(peer, Transport::kMaybeTls);
+  ConnectionWatch watch(peer, nullptr, Transport::kMaybeTls);
   EXPECT_EQ(Receive(watch, "\x16"), CutReason::kNone);
   EXPECT_EQ(Receive(watch, "anything"), CutReason::kNone);
   Send(watch, "anything");
 
-  ConnectionWatch plain(peer, Transport::kMaybeTls);
+  ConnectionWatch plain(peer, nullptr, Transport::kMaybeTls);
   EXPECT_EQ(Receive(plain, "P"), CutReason::kNone);
   EXPECT_EQ(Receive(plain, "\x16"), CutReason::kNotHttp2);
 }

@@ -26,6 +26,10 @@ inline constexpr int64_t kReservedConnections = 64;
 // Attempts of one peer to connect.
 inline constexpr int64_t kConnectBurst = 128;
 inline constexpr int64_t kConnectsPerSecond = 50;
+// All processes of a user together may do as much as so many of them: connect,
+// cancel, and send what carries nothing. A process that forks gains that, and
+// no more.
+inline constexpr int64_t kPeersPerUser = 6;
 
 // Streams that are open, whoever has to go on. So many in all are what memory
 // allows. A peer has what five connections can: a client that keeps to the
@@ -53,6 +57,8 @@ inline constexpr int64_t kHeaderByteBurst = int64_t{1} << 20;
 inline constexpr int64_t kHeaderBytesPerSecond = int64_t{4} << 20;
 inline constexpr int64_t kMaxHeaderBlockBytes = int64_t{16} << 10;
 inline constexpr int64_t kMaxContinuationsPerBlock = 8;
+// Longer ones are counted for the user, too.
+inline constexpr int64_t kUsualHeaderBytes = 1024;
 
 // Frames that ask for an answer and carry nothing.
 inline constexpr int64_t kSettingsBurst = 100;
@@ -95,6 +101,7 @@ inline constexpr NamedLimit kAll[] = {
     {"guard_reserved_connections", kReservedConnections},
     {"guard_connect_burst", kConnectBurst},
     {"guard_connects_per_second", kConnectsPerSecond},
+    {"guard_peers_per_user", kPeersPerUser},
     {"guard_max_open_streams", kMaxOpenStreams},
     {"guard_max_open_streams_per_peer", kMaxOpenStreamsPerPeer},
     {"guard_guaranteed_streams_per_peer", kGuaranteedStreamsPerPeer},
@@ -106,6 +113,7 @@ inline constexpr NamedLimit kAll[] = {
     {"guard_header_bytes_per_second", kHeaderBytesPerSecond},
     {"guard_max_header_block_bytes", kMaxHeaderBlockBytes},
     {"guard_max_continuations_per_block", kMaxContinuationsPerBlock},
+    {"guard_usual_header_bytes", kUsualHeaderBytes},
     {"guard_settings_burst", kSettingsBurst},
     {"guard_settings_per_second", kSettingsPerSecond},
     {"guard_ping_burst", kPingBurst},

@@ -18,6 +18,7 @@ struct GuardStats {
   // Since the start.
   int64_t accepted_connections = 0;
   int64_t cut_connections = 0;  // that were let in before
+  int64_t ended_stalled = 0;    // connections whose peer had stopped to read
   // Connections cut off or not let in, by reason: "too_many_resets", ... Every
   // reason is there.
   std::map<std::string, int64_t> cuts;

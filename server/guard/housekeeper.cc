@@ -40,6 +40,7 @@ void GuardHousekeeper::Run() {
   pthread_setname_np(pthread_self(), "tdpd-guard");
   ConnectionTable& table = ConnectionTable::Get();
   int64_t cuts = table.stats().cut_connections;
+  int64_t stalled = table.stats().ended_stalled;
   int64_t ended = Ended(table.stats());
   int64_t streams = table.stats().open_streams;
   bool attacked = false;
@@ -47,13 +48,17 @@ void GuardHousekeeper::Run() {
   while (!mutex_.AwaitWithTimeout(absl::Condition(&stop_), kInterval)) {
     table.Sweep();
     const GuardStats stats = table.stats();
+    // What could not be written to one that stalled was memory, too. On TCP the
+    // kernel may close it before the sweep does (TCP_USER_TIMEOUT).
     const bool is_busy = stats.cut_connections != cuts ||
+                         stats.ended_stalled != stalled ||
                          Ended(stats) - ended >= kManyConnections ||
                          stats.open_streams + kManyStreams < streams;
     // One more time when it is over: calls end after their connections.
     if (is_busy || attacked) malloc_trim(0);
     attacked = is_busy;
     cuts = stats.cut_connections;
+    stalled = stats.ended_stalled;
     ended = Ended(stats);
     streams = stats.open_streams;
   }

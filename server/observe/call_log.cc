@@ -97,7 +97,8 @@ void CallLog::Completing(grpc::ServerContext& transport,
   // Whoever asks for debug lines asks for all of them.
   if (line.severity != Severity::kDebug) {
     const uint64_t peer = context.peer() == nullptr ? 0 : context.peer()->id;
-    const LineLimiter::Answer answer = limiter_.Ask(peer, now);
+    const LineLimiter::Answer answer =
+        limiter_.Ask(peer, options_.monotonic_now());
     if (!answer.admitted) return;
     line.left_out = answer.left_out;
   }

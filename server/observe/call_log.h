@@ -22,6 +22,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "server/base/log.h"
+#include "server/base/monotonic_time.h"
 #include "server/observe/line_limiter.h"
 #include "server/observe/metric_source.h"
 #include "server/observe/request_id.h"
@@ -40,6 +41,8 @@ class CallLog final : public CallGate, public MetricSource {
     std::function<void(Severity, absl::string_view, absl::Span<const LogField>)>
         write = LogFields;
     std::function<absl::Time()> now = absl::Now;
+    // Of the limit of lines.
+    MonotonicClock monotonic_now = MonotonicNanoseconds;
   };
 
   CallLog();

@@ -73,7 +73,8 @@ class CallLogTest : public testing::Test {
                             std::string(field.value);
                       }
                     },
-                .now = [this] { return now_; }}};
+                .now = [this] { return now_; },
+                .monotonic_now = [this] { return absl::ToUnixNanos(now_); }}};
 };
 
 TEST_F(CallLogTest, LogsAnErrorWithItsReasonAndWhoseItIs) {

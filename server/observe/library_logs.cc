@@ -5,10 +5,10 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "google/protobuf/stubs/logging.h"
 #include "grpc/support/log.h"
 #include "server/base/log.h"
+#include "server/base/monotonic_time.h"
 #include "server/observe/line_limiter.h"
 
 namespace tdp::server {
@@ -27,7 +27,7 @@ void LogFor(Library library, Severity severity, absl::string_view text) {
   // theirs log until the process ends.
   static LineLimiter& limiter = *new LineLimiter(kLinesPerSecond);
   const LineLimiter::Answer answer =
-      limiter.Ask(static_cast<uint64_t>(library), absl::Now());
+      limiter.Ask(static_cast<uint64_t>(library), MonotonicNanoseconds());
   if (!answer.admitted) return;
   const absl::string_view message =
       library == Library::kGrpc ? "gRPC says" : "protobuf says";

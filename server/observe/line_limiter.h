@@ -14,7 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
+#include "server/base/token_bucket.h"
 
 namespace tdp::server {
 
@@ -24,33 +24,35 @@ class LineLimiter {
 
   // `lines_per_second`, of which as many may come at once.
   explicit LineLimiter(int lines_per_second) : rate_(lines_per_second) {}
+  LineLimiter(const LineLimiter&) = delete;
+  LineLimiter& operator=(const LineLimiter&) = delete;
 
   struct Answer {
     bool admitted = false;
     // Lines of this peer that were not admitted since its last one that was.
     int64_t left_out = 0;
   };
-  Answer Ask(uint64_t peer, absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);
+  // `now`: MonotonicNanoseconds().
+  Answer Ask(uint64_t peer, int64_t now) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Lines that were not admitted, of all peers.
   int64_t left_out_count() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  struct Bucket {
-    double tokens = 0;
-    absl::Time filled;
+  struct Lines {
+    explicit Lines(int rate) : bucket(rate, rate) {}
+
+    TokenBucket bucket;
     int64_t left_out = 0;
   };
 
-  Bucket& BucketOf(uint64_t peer, absl::Time now)
+  Lines& LinesOf(uint64_t peer, int64_t now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Fill(Bucket& bucket, absl::Time now) const;
 
-  const double rate_;
+  const int rate_;
   mutable absl::Mutex mutex_;
-  absl::flat_hash_map<uint64_t, Bucket> buckets_ ABSL_GUARDED_BY(mutex_);
-  Bucket shared_ ABSL_GUARDED_BY(mutex_);
-  bool shared_used_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::flat_hash_map<uint64_t, Lines> peers_ ABSL_GUARDED_BY(mutex_);
+  Lines shared_ ABSL_GUARDED_BY(mutex_){rate_};
   int64_t left_out_count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -145,7 +145,7 @@ void Call::LeaveGates() {
 }
 
 void Call::BeginSend(int64_t bytes) {
-  send_epoch_.store(core_.epoch(), std::memory_order_relaxed);
+  unread_epoch_.store(core_.UnreadEpoch(bytes), std::memory_order_relaxed);
   if (context_.usage() != nullptr) {
     unsent_bytes_.fetch_add(bytes, std::memory_order_relaxed);
     context_.usage()->AddUnsent(bytes);
@@ -153,7 +153,7 @@ void Call::BeginSend(int64_t bytes) {
 }
 
 void Call::EndSend() {
-  send_epoch_.store(0, std::memory_order_relaxed);
+  unread_epoch_.store(0, std::memory_order_relaxed);
   if (context_.usage() != nullptr) {
     context_.usage()->AddUnsent(
         -unsent_bytes_.exchange(0, std::memory_order_relaxed));
@@ -165,9 +165,9 @@ void Call::OnSent(bool ok) {
   OnWritten(ok);
 }
 
-bool Call::CutOffIfSentBy(int64_t epoch) {
-  const int64_t sent = send_epoch_.load(std::memory_order_relaxed);
-  if (sent == 0 || sent > epoch) return false;
+bool Call::CutOffIfUnreadSince(int64_t epoch) {
+  const int64_t since = unread_epoch_.load(std::memory_order_relaxed);
+  if (since == 0 || since > epoch) return false;
   if (cut_off_.exchange(true, std::memory_order_relaxed)) return false;
   context_.Cancel();
   // Past what waits for the caller's flow-control window. It carries a code and

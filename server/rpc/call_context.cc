@@ -1,5 +1,7 @@
 #include "server/rpc/call_context.h"
 
+#include <utility>
+
 #include "absl/time/clock.h"
 #include "engine/base/errors.h"
 
@@ -25,6 +27,24 @@ absl::Status CallContext::CheckAlive() const {
       return CutOffError();
   }
   return absl::OkStatus();
+}
+
+void CallContext::WakeAtEnd(std::function<void()> wake) {
+  {
+    absl::MutexLock lock(&end_mutex_);
+    wake_at_end_ = std::move(wake);
+  }
+  // What came before nobody was told of.
+  if (draining() || end_.load(std::memory_order_seq_cst) != End::kNone) Wake();
+}
+
+void CallContext::Wake() {
+  std::function<void()> wake;
+  {
+    absl::MutexLock lock(&end_mutex_);
+    wake = wake_at_end_;
+  }
+  if (wake) wake();
 }
 
 absl::Status DrainingError() {

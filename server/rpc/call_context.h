@@ -3,7 +3,7 @@
 // It names no transport, so handlers and their tests do without one.
 //
 // Thread safety: the questions, from any thread. Setters belong to the adapter
-// (or a test), before the handler first runs, except Cancel().
+// (or a test), before the handler first runs, except those of the call's end.
 
 #ifndef SERVER_RPC_CALL_CONTEXT_H_
 #define SERVER_RPC_CALL_CONTEXT_H_
@@ -15,8 +15,10 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/rpc/method_traits.h"
 #include "server/rpc/peer.h"
@@ -49,6 +51,13 @@ class CallContext {
   // Wakes this call's stream if its source waits. May be called from any
   // thread, also after the call has ended; does not block.
   const std::function<void()>& waker() const { return waker_; }
+
+  // For a unary handler that waits: has `wake` called when nobody wants the
+  // answer any more or the daemon drains, right away if that is so already;
+  // maybe more than once. A later `wake` replaces it. May be called from any
+  // thread, also after the call has ended; must not block. Not called when the
+  // deadline passes.
+  void WakeAtEnd(std::function<void()> wake) ABSL_LOCKS_EXCLUDED(end_mutex_);
 
   // The work that the call asked for, in frames of 4 KiB. From the thread that
   // runs the handler.
@@ -84,6 +93,8 @@ class CallContext {
   void Cancel() { SetEnd(End::kGivenUp); }
   // The daemon shuts down and cannot wait any longer.
   void CutOff() { SetEnd(End::kCutOff); }
+  // draining() has become true.
+  void NoteDraining() { Wake(); }
   // Sequentially consistent, as CutOff(): see Call::OnRequested().
   bool cut_off() const {
     return end_.load(std::memory_order_seq_cst) == End::kCutOff;
@@ -98,7 +109,9 @@ class CallContext {
   void SetEnd(End end) {
     End none = End::kNone;
     end_.compare_exchange_strong(none, end, std::memory_order_seq_cst);
+    Wake();
   }
+  void Wake() ABSL_LOCKS_EXCLUDED(end_mutex_);
 
   const MethodTraits* method_ = &kNoMethod;
   std::shared_ptr<const Peer> peer_;
@@ -108,6 +121,9 @@ class CallContext {
   const std::atomic<bool>* draining_ = nullptr;
   std::function<void()> waker_ = [] {};
   std::atomic<End> end_ = End::kNone;
+  // Orders WakeAtEnd() and what it is to be woken by.
+  absl::Mutex end_mutex_;
+  std::function<void()> wake_at_end_ ABSL_GUARDED_BY(end_mutex_);
   // One writer at a time; a reader that comes early sees a part of it.
   std::atomic<int64_t> work_ = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 
@@ -54,9 +55,16 @@ void RefuseCompression(grpc::ServerBuilder& builder) {
 
 }  // namespace
 
+int64_t RpcServer::MinBytesPerRound(const Options& options) {
+  const double bytes = static_cast<double>(options.min_read_bytes_per_second) *
+                       absl::ToDoubleSeconds(RoundOf(options));
+  return std::max<int64_t>(1, static_cast<int64_t>(bytes));
+}
+
 RpcServer::RpcServer(const Options& options, Executor& executor)
     : options_(options),
-      core_(executor, options.default_deadline, options.gates) {
+      core_(executor, options.default_deadline, MinBytesPerRound(options),
+            options.gates) {
   methods_.push_back(
       Method{{.name = "(unknown)", .role = Role::kNone},
              [this](const Method& method, ServerCore& core,
@@ -140,8 +148,7 @@ absl::Status RpcServer::Start(const std::vector<RpcListener>& listeners,
   }
   sweeper_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "tdpd-sweep");
-    const absl::Duration round = options_.max_unread_time / (kUnreadRounds - 1);
-    while (!stopping_.WaitForNotificationWithTimeout(round)) {
+    while (!stopping_.WaitForNotificationWithTimeout(RoundOf(options_))) {
       CutOffSlowReaders();
     }
   });

@@ -37,6 +37,7 @@
 #include "server/rpc/client_stream_call.h"
 #include "server/rpc/method_traits.h"
 #include "server/rpc/poller_probe.h"
+#include "server/rpc/read_limits.h"
 #include "server/rpc/server_core.h"
 #include "server/rpc/server_stream_call.h"
 #include "server/rpc/unary_call.h"
@@ -58,8 +59,9 @@ class RpcServer {
     int64_t max_request_bytes = limits::kMaxRequestBytes;
     int64_t max_streams_per_connection = limits::kMaxStreamsPerConnection;
     // A call is cut off when what it sent has not been read for so long, or up
-    // to a quarter more.
+    // to a quarter more, and the time on top that it takes at this rate.
     absl::Duration max_unread_time = absl::Seconds(limits::kMaxUnreadSeconds);
+    int64_t min_read_bytes_per_second = kMinReadBytesPerSecond;
     // In the order in which a call passes them; they outlive the server.
     std::vector<CallGate*> gates;
   };
@@ -287,6 +289,12 @@ class RpcServer {
 
   // A round that has begun does not count as a whole one.
   static constexpr int kUnreadRounds = 5;
+
+  static absl::Duration RoundOf(const Options& options) {
+    return options.max_unread_time / (kUnreadRounds - 1);
+  }
+  // What is to be read of a message in a round, at least.
+  static int64_t MinBytesPerRound(const Options& options);
 
   void Poll(grpc::ServerCompletionQueue& cq, PollerProbe& probe);
 

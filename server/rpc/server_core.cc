@@ -41,8 +41,9 @@ void ServerCore::CutOffSlowReaders(int64_t max_rounds) {
   // By client: one that does not read may have many calls.
   std::map<std::string, int64_t> cut_off;
   for (const std::shared_ptr<Call>& call : LivingCalls()) {
-    if (call->CutOffIfSentBy(now - max_rounds))
+    if (call->CutOffIfUnreadSince(now - max_rounds)) {
       ++cut_off[call->Describe().peer];
+    }
   }
   for (const auto& [peer, count] : cut_off) {
     Log(Severity::kWarning, "a client does not read; its calls are cut off",

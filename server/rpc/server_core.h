@@ -34,10 +34,13 @@ struct ActiveCall {
 
 class ServerCore {
  public:
+  // Of a message a caller is to read `min_bytes_per_round`, at least, between
+  // two rounds of CutOffSlowReaders().
   ServerCore(Executor& executor, absl::Duration default_deadline,
-             std::vector<CallGate*> gates)
+             int64_t min_bytes_per_round, std::vector<CallGate*> gates)
       : executor_(executor),
         default_deadline_(default_deadline),
+        min_bytes_per_round_(min_bytes_per_round),
         gates_(std::move(gates)) {}
 
   Executor& executor() { return executor_; }
@@ -53,8 +56,16 @@ class ServerCore {
 
   // Counts the rounds of CutOffSlowReaders(), from 1 on.
   int64_t epoch() const { return epoch_.load(std::memory_order_relaxed); }
-  // One round: cuts off the calls whose callers have not read what was sent to
-  // them `max_rounds` rounds ago.
+  // The epoch from which on a message of `bytes` that is sent now counts as
+  // unread: a later one for a large message, which may be on its way for long.
+  int64_t UnreadEpoch(int64_t bytes) const {
+    // Small messages are many, and pay for no division.
+    return bytes < min_bytes_per_round_
+               ? epoch()
+               : epoch() + bytes / min_bytes_per_round_;
+  }
+  // One round: cuts off the calls whose callers have not read what counts as
+  // unread for `max_rounds` rounds.
   void CutOffSlowReaders(int64_t max_rounds) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Sets draining() and tells every call under way.
@@ -74,6 +85,7 @@ class ServerCore {
 
   Executor& executor_;
   const absl::Duration default_deadline_;
+  const int64_t min_bytes_per_round_;
   const std::vector<CallGate*> gates_;
   std::atomic<bool> draining_ = false;  // set once
   std::atomic<int64_t> epoch_ = 1;

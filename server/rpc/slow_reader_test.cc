@@ -33,7 +33,8 @@ class UsageGate final : public CallGate {
 
 class SlowReaderTest : public RpcServerTest {
  protected:
-  void StartWithGate() {
+  // Callers are to read `bytes_per_round`, at least.
+  void StartWithGate(int64_t bytes_per_round = 2 * kStuckBytes) {
     handlers_.on_event =
         [](CallContext&,
            v1::WatchEventsResponse* message) -> absl::StatusOr<StreamStep> {
@@ -43,7 +44,8 @@ class SlowReaderTest : public RpcServerTest {
     };
     RpcServer::Options options;
     // The test makes the rounds.
-    options.max_unread_time = absl::Hours(1);
+    options.max_unread_time = absl::Hours(kRounds - 1);
+    options.min_read_bytes_per_second = bytes_per_round / (60 * 60);
     options.gates = {&gate_};
     Start(options);
   }
@@ -82,6 +84,29 @@ TEST_P(SlowReaderTest, AStreamThatNobodyReadsIsCutOffAfterItsTimeNotBefore) {
   server_->CutOffSlowReaders();
   // gRPC tells a client how a stream ended once it has read what came before.
   v1::WatchEventsResponse message;
+  EXPECT_FALSE(stream->Read(&message)) << "the message is not whole";
+  ExpectCutOff(stream->Finish());
+}
+
+TEST_P(SlowReaderTest, ALargeMessageHasTheTimeThatItTakesAtTheLeastRate) {
+  constexpr int kMoreRounds = 3;
+  StartWithGate(kStuckBytes / kMoreRounds);
+  grpc::ClientContext slow;
+  auto stream = OpenUnread(&slow);
+  for (int i = 0; i < kMoreRounds + kRounds - 1; ++i) {
+    server_->CutOffSlowReaders();
+  }
+  // Had it been read at that rate, it would be there, or nearly so.
+  v1::WatchEventsResponse message;
+  ASSERT_TRUE(stream->Read(&message));
+  EXPECT_GE(message.ByteSizeLong(), kStuckBytes);
+  slow.TryCancel();
+  stream->Finish();
+  EXPECT_TRUE(server_->WaitUntilIdle(absl::InfiniteFuture()));
+
+  grpc::ClientContext slower;
+  stream = OpenUnread(&slower);
+  for (int i = 0; i < kMoreRounds + kRounds; ++i) server_->CutOffSlowReaders();
   EXPECT_FALSE(stream->Read(&message)) << "the message is not whole";
   ExpectCutOff(stream->Finish());
 }

@@ -30,6 +30,7 @@ class UnaryCallBase : public Call {
   }
   void Begin() final;
   void Run();
+  void NoteDraining() final { context().NoteDraining(); }
   void NoteCancelled() final { EndUnwanted(); }
   void NoteCutOff() final { EndUnwanted(); }
   // The handler, if it runs, finds out itself.

@@ -6,6 +6,7 @@
 #include "engine/base/limits.h"
 #include "server/base/version.h"
 #include "server/guard/guard_limits.h"
+#include "server/rpc/read_limits.h"
 
 namespace tdp::server {
 namespace {
@@ -23,6 +24,7 @@ constexpr std::pair<const char*, int64_t> kServerLimits[] = {
     {"max_stream_operations", limits::kMaxStreamOperations},
     {"max_streams_per_connection", limits::kMaxStreamsPerConnection},
     {"max_unread_seconds", limits::kMaxUnreadSeconds},
+    {"min_read_bytes_per_second", kMinReadBytesPerSecond},
     {"min_stats_interval_ms", limits::kMinStatsIntervalMs},
     {"max_metadata_bytes", limits::kMaxMetadataBytes},
     {"handshake_timeout_ms", limits::kHandshakeTimeoutMs},

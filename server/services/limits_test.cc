@@ -62,6 +62,7 @@ const std::map<std::string, std::string> kTestedElsewhere = {
     {"min_scan_interval_ms", "WorkingSetScannerTest and VmWorkingSetTest"},
     {"max_stats_interval_ms",
      "StatsServiceTest.TakesIntervalsFromTheLeastToTheMostAndNoOthers"},
+    {"min_read_bytes_per_second", "SlowReaderTest in server/rpc"},
     {"min_stats_interval_ms",
      "StatsServiceTest.TakesIntervalsFromTheLeastToTheMostAndNoOthers"},
     {"max_stream_operations",

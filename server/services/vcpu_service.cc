@@ -20,12 +20,6 @@
 namespace tdp::server {
 namespace {
 
-// A wait asks the engine for at most this long at a time, so that one whose
-// caller is gone, or one of a daemon that drains, ends soon. The first slices
-// are short: who opens waits only to give them up must not pile them up.
-constexpr absl::Duration kFirstWaitSlice = absl::Milliseconds(8);
-constexpr absl::Duration kWaitSlice = absl::Milliseconds(500);
-
 // The answer is on its way when the caller's deadline comes.
 absl::Time AnswerTime(absl::Time deadline) {
   const absl::Duration left = deadline - absl::Now();
@@ -48,18 +42,21 @@ class VcpuWait : public std::enable_shared_from_this<VcpuWait> {
         place_({.peer = context.peer() == nullptr ? 0 : context.peer()->id}),
         answer_time_(AnswerTime(context.deadline())) {}
 
-  void WaitOneSlice() {
-    const absl::Time slice_end = std::min(answer_time_, absl::Now() + slice_);
-    slice_ = std::min(2 * slice_, kWaitSlice);
-    const absl::Status status = vm_->WaitVcpu(
-        name_.index, slice_end, [self = shared_from_this()](VcpuInfo info) {
+  void Start() {
+    const absl::StatusOr<int64_t> wait = vm_->WaitVcpu(
+        name_.index, answer_time_, [self = shared_from_this()](VcpuInfo info) {
           // On a thread of the engine, which must not be held up.
           if (!self->executor_.Continue(self->place_,
                                         [self, info] { self->Look(info); })) {
             self->reply_(DrainingError());
           }
         });
-    if (!status.ok()) reply_(status);
+    if (!wait.ok()) return reply_(wait.status());
+    // Weak: the context lives as long as reply_.
+    context_.WakeAtEnd([weak = weak_from_this(), id = *wait] {
+      const std::shared_ptr<VcpuWait> self = weak.lock();
+      if (self != nullptr) self->vm_->EndWait(id);
+    });
   }
 
  private:
@@ -72,7 +69,7 @@ class VcpuWait : public std::enable_shared_from_this<VcpuWait> {
     const absl::Status alive = context_.CheckAlive();
     if (!alive.ok()) return reply_(alive);
     if (context_.draining()) return reply_(DrainingError());
-    WaitOneSlice();
+    Start();  // the VM is gone, and says so
   }
 
   CallContext& context_;  // lives as long as reply_
@@ -84,7 +81,6 @@ class VcpuWait : public std::enable_shared_from_this<VcpuWait> {
   // The caller's own: thousands of waits delay nobody else.
   const Executor::Place place_;
   const absl::Time answer_time_;
-  absl::Duration slice_ = kFirstWaitSlice;  // of whoever starts the next one
 };
 
 }  // namespace
@@ -151,7 +147,7 @@ void VcpuHandler::WaitVcpu(CallContext& context,
   std::make_shared<VcpuWait>(context, *std::move(name), *std::move(vm),
                              executor_, response->mutable_vcpu(),
                              std::move(reply))
-      ->WaitOneSlice();
+      ->Start();
 }
 
 }  // namespace tdp::server

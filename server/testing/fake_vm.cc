@@ -123,14 +123,33 @@ std::vector<VcpuInfo> FakeVm::ListVcpus() const {
   return vcpus_;
 }
 
-absl::Status FakeVm::WaitVcpu(int index, absl::Time deadline,
-                              std::function<void(VcpuInfo)> done) {
+absl::StatusOr<int64_t> FakeVm::WaitVcpu(int index, absl::Time deadline,
+                                         std::function<void(VcpuInfo)> done) {
   absl::MutexLock lock(&mutex_);
   if (index < 0 || index >= static_cast<int>(vcpus_.size())) {
     return NotFoundError(absl::StrCat("vms/", id_, "/vcpus/", index));
   }
-  waiters_.push_back({index, deadline, std::move(done)});
-  return absl::OkStatus();
+  waiters_.push_back({++wait_count_, index, deadline, std::move(done)});
+  return wait_count_;
+}
+
+void FakeVm::EndWait(int64_t wait_id) {
+  Waiter ended;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it =
+        std::find_if(waiters_.begin(), waiters_.end(),
+                     [&](const Waiter& w) { return w.id == wait_id; });
+    if (it == waiters_.end()) return;
+    ended = std::move(*it);
+    waiters_.erase(it);
+  }
+  ended.done(*GetVcpu(ended.index));
+}
+
+int64_t FakeVm::WaitCountForTest() const {
+  absl::MutexLock lock(&mutex_);
+  return wait_count_;
 }
 
 bool FakeVm::HasRunnableWaiter() const {

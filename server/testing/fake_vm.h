@@ -44,8 +44,9 @@ class FakeVm final : public Vm {
   absl::Status LoadGuest(int index, const GuestConfig& guest) override;
   absl::StatusOr<VcpuInfo> GetVcpu(int index) const override;
   std::vector<VcpuInfo> ListVcpus() const override;
-  absl::Status WaitVcpu(int index, absl::Time deadline,
-                        std::function<void(VcpuInfo)> done) override;
+  absl::StatusOr<int64_t> WaitVcpu(int index, absl::Time deadline,
+                                   std::function<void(VcpuInfo)> done) override;
+  void EndWait(int64_t wait_id) override;
 
   absl::StatusOr<MemslotInfo> CreateMemslot(absl::string_view id,
                                             const MemslotConfig& config,
@@ -123,6 +124,8 @@ class FakeVm final : public Vm {
   int64_t AddEventListener(std::function<void()> wake) override;
   void RemoveEventListener(int64_t id) override;
 
+  // Calls of WaitVcpu() so far.
+  int64_t WaitCountForTest() const;
   // Runs at the start of each MapRange and DiscardRange, without a lock.
   void SetMapHookForTest(std::function<void(const WorkBudget&)> hook);
   // What one of the verbs from ProtectRange() to ApplyBatch() was given; fields
@@ -180,6 +183,7 @@ class FakeVm final : public Vm {
 
  private:
   struct Waiter {
+    int64_t id;
     int index;
     absl::Time deadline;
     std::function<void(VcpuInfo)> done;
@@ -244,6 +248,7 @@ class FakeVm final : public Vm {
   int64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<Waiter> waiters_ ABSL_GUARDED_BY(mutex_);
+  int64_t wait_count_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Held while listeners run, so that removing one waits for it.

@@ -1,6 +1,9 @@
 #include "server/testing/http2_attacker.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -100,6 +103,26 @@ bool Http2Attacker::Connect(const std::string& path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  return connect(fd_, reinterpret_cast<const sockaddr*>(&address),
+                 sizeof(address)) == 0;
+}
+
+bool Http2Attacker::ConnectTcp(int port, uint32_t source) {
+  if (fd_ >= 0) close(fd_);
+  closed_ = false;
+  fd_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  // Bytes one by one are to be sent so.
+  const int one = 1;
+  setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(source);
+  if (bind(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
+      0) {
+    return false;
+  }
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(port));
   return connect(fd_, reinterpret_cast<const sockaddr*>(&address),
                  sizeof(address)) == 0;
 }

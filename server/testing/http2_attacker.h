@@ -1,4 +1,4 @@
-// A hostile HTTP/2 client: frames made by hand, over a Unix socket.
+// A hostile HTTP/2 client: frames made by hand.
 //
 // Thread safety: none.
 
@@ -47,8 +47,10 @@ class Http2Attacker {
   Http2Attacker& operator=(const Http2Attacker&) = delete;
   ~Http2Attacker();
 
-  // False if nobody takes connections there.
+  // To a Unix socket. False if nobody takes connections there.
   bool Connect(const std::string& path);
+  // To a port of 127.0.0.1, from the address `source` of this host.
+  bool ConnectTcp(int port, uint32_t source);
   // Sends all of it, while reading or not; false if the server has closed the
   // connection, or if it takes nothing for `patience`.
   bool Send(absl::string_view bytes, Reading reading = Reading::kReads,

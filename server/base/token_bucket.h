@@ -2,8 +2,8 @@
 //
 // Thread safety: none.
 
-#ifndef SERVER_GUARD_TOKEN_BUCKET_H_
-#define SERVER_GUARD_TOKEN_BUCKET_H_
+#ifndef SERVER_BASE_TOKEN_BUCKET_H_
+#define SERVER_BASE_TOKEN_BUCKET_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -59,4 +59,4 @@ class TokenBucket {
 
 }  // namespace tdp::server
 
-#endif  // SERVER_GUARD_TOKEN_BUCKET_H_
+#endif  // SERVER_BASE_TOKEN_BUCKET_H_
