@@ -180,6 +180,17 @@ class Forms:
     def render(self, words):
         self.repo_script("deploy/kubernetes/render.py", 1)(words)
 
+    def probes(self, words):
+        names = re.findall(r"tdp:(\w+)", " ".join(words))
+        need(names, "which probe?")
+        sources = ""
+        for folder, _, files in os.walk(os.path.join(self.repo, "engine")):
+            for file in files:
+                if file.endswith((".cc", ".h")):
+                    sources += self.read(os.path.join(folder, file))
+        for name in names:
+            need(f"TDP_TRACE({name}" in sources, f"no probe {name}")
+
     # What builds.
 
     def bazel(self, words):
@@ -344,6 +355,8 @@ FORMS = {
     "tdpbench": Forms.tdpbench,
     "grpcurl": Forms.grpcurl,
     "buf": Forms.buf,
+    "bpftrace": Forms.probes,
+    "perf": Forms.probes,
     "bazel": Forms.bazel,
     "protoc": Forms.protoc,
     "python3": Forms.python3,
@@ -368,4 +381,5 @@ FORMS = {
     "curl": Forms.anything,
     "export": Forms.anything,
     "mkdir": Forms.anything,
+    "ssh": Forms.anything,
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Every command in the documents is run, or checked by its form:
 
-    documents_test.py TDPD TDPCTL TDPBENCH DOCUMENT...
+    documents_test.py TDPD TDPCTL TDPBENCH
 
-Each document gets a daemon and a folder of its own, in which the tree appears
+Documents are all *.md files of the tree. Each one with commands gets a daemon and a folder of its own, in which the tree appears
 as in a checkout. Commands of RUNNABLE are run there in the document's order,
 and must print what the document shows; doc_forms.py judges all others, and
 those in running text. A command that nobody knows fails, with file and line.
@@ -28,6 +28,8 @@ REPLAYED = {"proto/README.md": "client/interop/proto_readme_test.py"}
 RUNNABLE = {"cd", "curl", "mkdir", "protoc", "promtool", "python3", "tdpbench",
             "tdpctl"}
 RUNNABLE_FROM_NPM = "buf"
+# Works with an installed daemon only, whose token it reads.
+NOT_HERE = {"tdpctl web"}
 # 3: the machine is too slow for a threshold, which is no fault of the document.
 STATUSES = {"tdpbench": (0, 3)}
 TIMEOUT_S = 60
@@ -104,6 +106,8 @@ class Reader:
     def runs(self, text):
         programs = {words[0] for words in doc_forms.simple_commands(
             text.replace("sudo ", ""))}
+        if text in NOT_HERE:
+            return False
         allowed = RUNNABLE | ({RUNNABLE_FROM_NPM} if self._buf else set())
         return self._path not in REPLAYED and programs <= allowed
 
@@ -150,6 +154,14 @@ class DocumentsTest(unittest.TestCase):
         text = read(path)
         commands = [command for block in doc_commands.blocks(path, text)
                     for command in doc_commands.commands(block)]
+        for line, code in doc_commands.inline_code(path, text):
+            words = code.split()
+            if len(words) > 1 and words[0] in doc_forms.FORMS:
+                self.check_form(f"{path}:{line}", code)
+        if commands:
+            self.follow_commands(path, commands)
+
+    def follow_commands(self, path, commands):
         # Not TEST_TMPDIR: a socket's path holds 107 bytes.
         folder = tempfile.mkdtemp(prefix="tdpd_documents_", dir="/tmp")
         daemon = Daemon(folder)
@@ -164,11 +176,6 @@ class DocumentsTest(unittest.TestCase):
             status = daemon.stop()
             shutil.rmtree(folder)
         self.assertEqual(status, 0, "exit status of the daemon")
-        for line, code in doc_commands.inline_code(path, text):
-            words = code.split()
-            known = words and words[0] in doc_forms.FORMS
-            if known and len(words) > 1:
-                self.check_form(f"{path}:{line}", code)
 
     def test_every_command_can_be_followed(self):
         for path in DOCUMENTS:
@@ -190,6 +197,18 @@ class DocumentsTest(unittest.TestCase):
                 for line in block.lines if block.language == "policy" else []:
                     if not line.startswith("#"):
                         self.forms.policy_line([" ".join(line.split())])
+
+
+def documents():
+    """The paths of all documents, but those of installed modules."""
+    found = []
+    for folder, folders, files in os.walk(REPO):
+        folders[:] = sorted(name for name in folders
+                            if not name.startswith(".")
+                            and name != "node_modules")
+        found += [os.path.relpath(os.path.join(folder, name), REPO)
+                  for name in sorted(files) if name.endswith(".md")]
+    return found
 
 
 def read(path):
@@ -243,6 +262,7 @@ class CheckerTest(unittest.TestCase):
                      "sudo apt-get install tdpd-wings",
                      "kubectl label node NODE wings=true",
                      "promtool check rules deploy/none.yaml",
+                     "bpftrace -e 'usdt:*:tdp:none { exit(); }'",
                      "install -D deploy/none /etc/none",
                      "echo 'pilot user:alice' | sudo tee /etc/tdpd/policy"):
             self.wrong(text)
@@ -264,8 +284,8 @@ class CheckerTest(unittest.TestCase):
 if __name__ == "__main__":
     PROGRAMS = {name: os.path.abspath(path) for name, path in
                 zip(("tdpd", "tdpctl", "tdpbench"), sys.argv[1:4])}
-    DOCUMENTS = sys.argv[4:]
     # The tree behind the links: forms look at files all over it.
     REPO = os.path.dirname(os.path.realpath("README.md"))
+    DOCUMENTS = documents()
     del sys.argv[1:]
     unittest.main()
