@@ -130,7 +130,8 @@ print("faults of 4096 frames:", run_guest(frames(0, 4096)))
 # %% [markdown]
 # ## Walk
 #
-# The path to one frame, root to leaf: tables, then the entry that maps it.
+# The path to one frame, root to leaf: tables, then the entry that maps it. And
+# all entries that map something, over any range.
 
 # %%
 path = daemon.call(daemon.mmu.WalkGfn,
@@ -141,6 +142,11 @@ for spte in path:
     kind = "leaf" if spte.leaf else "table"
     access = "r" * spte.access.read + "w" * spte.access.write
     print(f"{level:>4} {kind:5} from frame {spte.base_gfn} {access}".rstrip())
+
+leaves = list(daemon.leaves(
+    mmu_pb.WalkRangeRequest(vm=VM, range=frames(0, FRAMES),
+                            present_only=True)))
+print("leaves:", len(leaves))
 
 # %% [markdown]
 # ## Dirty log

@@ -202,6 +202,23 @@ class Connection:
                 error = Error(rpc_error)
             retries.wait(error, idempotent=True)
 
+    def leaves(self, request, timeout_s=None):
+        """Yields the last-level entries of a WalkRangeRequest, in order."""
+        request = type(request).FromString(request.SerializeToString())
+        request.leaves_only = True
+        retries = self._retries(timeout_s)
+        while request.range.start_gfn < request.range.end_gfn:
+            try:
+                for answer in self.mmu.WalkRange(
+                        request, timeout=retries.remaining_s()):
+                    retries.progress()
+                    request.range.start_gfn = answer.next_gfn
+                    yield from answer.sptes
+                return
+            except grpc.RpcError as rpc_error:
+                error = Error(rpc_error)
+            retries.wait(error, idempotent=True)
+
     def read_memory(self, request, timeout_s=None):
         """The bytes of a ReadGuestMemoryRequest."""
         request = type(request).FromString(request.SerializeToString())

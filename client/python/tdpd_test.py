@@ -216,6 +216,22 @@ class TdpdTest(unittest.TestCase):
             self.assertEqual(method.requests[1].start_sequence, last + 1)
             self.assertEqual(request.start_sequence, 1, "the caller's own")
 
+    def test_a_walk_shows_each_leaf_once_wherever_it_breaks(self):
+        def answer(gfn):
+            return mmu_service_pb2.WalkRangeResponse(
+                sptes=[types_pb2.Spte(base_gfn=gfn)], next_gfn=gfn + 1)
+
+        for last in range(5):
+            method = Method(stream(*map(answer, range(last)), GONE),
+                            stream(*map(answer, range(last, 4))))
+            self.daemon.mmu = types.SimpleNamespace(WalkRange=method)
+            leaves = self.daemon.leaves(mmu_service_pb2.WalkRangeRequest(
+                range=types_pb2.GfnRange(end_gfn=4)))
+            self.assertEqual([spte.base_gfn for spte in leaves],
+                             [0, 1, 2, 3])
+            self.assertTrue(all(request.leaves_only
+                                for request in method.requests))
+
     def test_bytes_are_read_to_their_end(self):
         def answer(data):
             return guest_memory_service_pb2.ReadGuestMemoryResponse(data=data)
