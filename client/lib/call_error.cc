@@ -43,6 +43,13 @@ std::optional<v1::ErrorInfo> ErrorInfoOf(const absl::Status& status) {
   return PayloadOf<v1::ErrorInfo>(status, kErrorInfoUrl);
 }
 
+std::optional<absl::Duration> RetryDelayOf(const absl::Status& status) {
+  const auto retry = PayloadOf<v1::RetryInfo>(status, kRetryInfoUrl);
+  if (!retry) return {};
+  return absl::Seconds(retry->retry_delay().seconds()) +
+         absl::Nanoseconds(retry->retry_delay().nanos());
+}
+
 absl::Status WithSuffix(const absl::Status& status, absl::string_view suffix) {
   absl::Status result(status.code(), absl::StrCat(status.message(), suffix));
   status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {

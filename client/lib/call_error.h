@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "tdp/v1/error.pb.h"
 
 namespace tdp::client {
@@ -26,6 +27,9 @@ absl::Status MakeCallError(int code, absl::string_view message,
 
 // The ErrorInfo that came with the error, if any.
 std::optional<v1::ErrorInfo> ErrorInfoOf(const absl::Status& status);
+
+// The delay of the RetryInfo that came with the error, if any.
+std::optional<absl::Duration> RetryDelayOf(const absl::Status& status);
 
 // The same error with `suffix` after its message.
 absl::Status WithSuffix(const absl::Status& status, absl::string_view suffix);

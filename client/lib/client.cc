@@ -8,17 +8,22 @@
 namespace tdp::client {
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(
-    const Target& target, std::optional<absl::Duration> timeout) {
+    const Target& target, const ClientOptions& options) {
   const auto channel = MakeChannel(target);
   if (!channel.ok()) return channel.status();
   return std::unique_ptr<Client>(new Client(
-      std::make_unique<Connection>(target.address, timeout, *channel)));
+      std::make_unique<Connection>(target.address, options, *channel)));
 }
 
 Client::Client(std::unique_ptr<Connection> connection)
     : connection_(std::move(connection)) {}
 
 Client::~Client() = default;
+
+std::unique_ptr<Client> Client::WithDeadline(absl::Time deadline) const {
+  return std::unique_ptr<Client>(
+      new Client(connection_->WithDeadline(deadline)));
+}
 
 void Client::SetDefaultTimeout(absl::Duration timeout) {
   connection_->SetDefaultTimeout(timeout);
@@ -32,7 +37,7 @@ absl::StatusOr<v1::GetInfoResponse> Client::GetInfo() {
 absl::StatusOr<v1::CreateVmResponse> Client::CreateVm(
     const v1::CreateVmRequest& request) {
   return connection_->Unary(*connection_->vm, &v1::VmService::Stub::CreateVm,
-                            request);
+                            connection_->Repeatable(request));
 }
 
 absl::StatusOr<v1::GetVmResponse> Client::GetVm(
@@ -86,7 +91,8 @@ absl::StatusOr<v1::StopVmResponse> Client::StopVm(
 absl::StatusOr<v1::CreateMemslotResponse> Client::CreateMemslot(
     const v1::CreateMemslotRequest& request) {
   return connection_->Unary(*connection_->memslot,
-                            &v1::MemslotService::Stub::CreateMemslot, request);
+                            &v1::MemslotService::Stub::CreateMemslot,
+                            connection_->Repeatable(request));
 }
 
 absl::StatusOr<v1::GetMemslotResponse> Client::GetMemslot(

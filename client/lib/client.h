@@ -1,9 +1,18 @@
-// A connection to a daemon: one method for each call that tdpctl makes.
+// A connection to a daemon: one method for each call of the API.
+// client/README.md has a first program.
 //
-// Failed calls give an absl::Status as call_error.h describes it. Lists come
-// whole, pages joined; ranged methods are called until they reach the end of
-// the range and give one response with the counts summed. This header knows no
-// gRPC, which keeps its users quick to compile.
+// - Failed calls give an absl::Status as call_error.h describes it: the
+//   canonical code, a message for people, an ErrorInfo for programs.
+// - Calls that fail for a while are repeated, as retry.h says; what may have
+//   taken effect is repeated only if that does no harm. Create calls get a
+//   `request_id` if they have none, so that they may be.
+// - Lists come whole, pages joined. Ranged methods are called until they reach
+//   the end of the range and give one response with the counts summed.
+// - Streams of answers that break go on behind the last message: events
+//   without a gap, walks without a repetition. Streams that send
+//   (StreamOperations, WriteGuestMemory, ClearDirtyLog) are never repeated.
+//
+// This header knows no gRPC, which keeps its users quick to compile.
 //
 // Thread safety: any thread; streams call back on the caller's thread.
 
@@ -21,6 +30,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "client/lib/retry.h"
 #include "client/lib/target.h"
 #include "tdp/v1/dirty_log_service.pb.h"
 #include "tdp/v1/event_service.pb.h"
@@ -52,14 +62,27 @@ inline void IgnoreFrame(uint64_t) {}
 using OnBytes = absl::FunctionRef<void(uint64_t done_bytes)>;
 inline void IgnoreBytes(uint64_t) {}
 
+struct ClientOptions {
+  // Bounds each call with its retries; of a ranged method, each piece. Without
+  // it a unary call gets kDefaultTimeout and a stream none.
+  std::optional<absl::Duration> timeout;
+  // No call goes on after this, whatever it consists of.
+  absl::Time deadline = absl::InfiniteFuture();
+  RetryOptions retry;
+  RetryClock clock;
+};
+
 class Client {
  public:
-  // Connects lazily: an absent daemon shows at the first call. `timeout`
-  // bounds each call; without it a unary call gets kDefaultTimeout and a stream
-  // none. Fails if the target is no good or a TLS file cannot be read.
+  // Connects lazily: an absent daemon shows at the first call. Fails if the
+  // target is no good or a TLS file cannot be read.
   static absl::StatusOr<std::unique_ptr<Client>> Create(
-      const Target& target, std::optional<absl::Duration> timeout);
+      const Target& target, const ClientOptions& options = {});
   ~Client();
+
+  // The same connection for work that has to end by then, with all its pieces
+  // and retries. Independent of this object.
+  std::unique_ptr<Client> WithDeadline(absl::Time deadline) const;
 
   // What a unary call gets if Create() got no timeout. REQUIRES: no call is
   // under way.
@@ -121,6 +144,8 @@ class Client {
       const v1::AuditRangeRequest&, OnFrame = IgnoreFrame);
   absl::StatusOr<v1::ZapAllResponse> ZapAll(const v1::ZapAllRequest&);
   absl::StatusOr<v1::WalkGfnResponse> WalkGfn(const v1::WalkGfnRequest&);
+  absl::StatusOr<v1::WalkFramesResponse> WalkFrames(
+      const v1::WalkFramesRequest&);
   absl::Status WalkRange(const v1::WalkRangeRequest&,
                          OnMessage<v1::WalkRangeResponse>);
   // Sends each message that `fill` makes of an empty one, until it gives false,

@@ -132,10 +132,20 @@ absl::StatusOr<v1::WalkGfnResponse> Client::WalkGfn(
                             request);
 }
 
+absl::StatusOr<v1::WalkFramesResponse> Client::WalkFrames(
+    const v1::WalkFramesRequest& request) {
+  return connection_->Unary(*connection_->mmu,
+                            &v1::MmuService::Stub::WalkFrames, request);
+}
+
 absl::Status Client::WalkRange(const v1::WalkRangeRequest& request,
                                OnMessage<v1::WalkRangeResponse> on_message) {
+  WalkProgress progress;
   return connection_->Stream(
-      *connection_->mmu, &v1::MmuService::Stub::WalkRange, request, on_message);
+      *connection_->mmu, &v1::MmuService::Stub::WalkRange, request, on_message,
+      [&](v1::WalkRangeResponse& response, v1::WalkRangeRequest& next) {
+        return progress.Advance(response, next);
+      });
 }
 
 }  // namespace tdp::client

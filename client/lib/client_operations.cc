@@ -27,7 +27,7 @@ absl::Status Client::Connection::StreamOperations(
     absl::FunctionRef<bool(Request&)> fill, OnMessage<Response> on_answer,
     int window) {
   grpc::ClientContext context;
-  SetDeadline(context, timeout_.value_or(absl::InfiniteDuration()));
+  SetTimeout(context, NewRetries(StreamTimeout()).remaining());
   grpc::CompletionQueue queue;
   Event start;
   Event read;

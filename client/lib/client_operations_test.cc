@@ -19,7 +19,7 @@ class ClientOperationsTest : public testing::Test {
   ClientOperationsTest() {
     Target target;
     target.address = server_.target();
-    auto client = Client::Create(target, std::nullopt);
+    auto client = Client::Create(target);
     EXPECT_TRUE(client.ok()) << client.status();
     client_ = *std::move(client);
     // The answer says which frame was asked for.

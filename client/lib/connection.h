@@ -8,8 +8,8 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -19,7 +19,10 @@
 #include "absl/time/clock.h"
 #include "client/lib/call_error.h"
 #include "client/lib/client.h"
+#include "client/lib/effect.h"
 #include "client/lib/ranged_call.h"
+#include "client/lib/resume.h"
+#include "client/lib/retry.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tdp/v1/dirty_log_service.grpc.pb.h"
 #include "tdp/v1/event_service.grpc.pb.h"
@@ -39,7 +42,7 @@ inline constexpr size_t kWriteChunkBytes = size_t{256} << 10;
 
 class Client::Connection {
  public:
-  Connection(std::string address, std::optional<absl::Duration> timeout,
+  Connection(std::string address, ClientOptions options,
              const std::shared_ptr<grpc::Channel>& channel)
       : health(grpc::health::v1::Health::NewStub(channel)),
         info(v1::InfoService::NewStub(channel)),
@@ -53,9 +56,30 @@ class Client::Connection {
         memory(v1::GuestMemoryService::NewStub(channel)),
         working_set(v1::WorkingSetService::NewStub(channel)),
         address_(std::move(address)),
-        timeout_(timeout) {}
+        options_(std::move(options)),
+        channel_(channel) {}
 
   void SetDefaultTimeout(absl::Duration timeout) { default_timeout_ = timeout; }
+
+  // The same connection with an end for every call.
+  std::unique_ptr<Connection> WithDeadline(absl::Time deadline) const {
+    ClientOptions options = options_;
+    options.deadline = std::min(options.deadline, deadline);
+    auto result =
+        std::make_unique<Connection>(address_, std::move(options), channel_);
+    result->default_timeout_ = default_timeout_;
+    return result;
+  }
+
+  // The request with a `request_id`, so that it may be repeated.
+  template <typename Request>
+  Request Repeatable(Request request) const {
+    if (options_.retry.max_tries > 1 && !request.validate_only() &&
+        request.request_id().empty()) {
+      request.set_request_id(NewRequestId());
+    }
+    return request;
+  }
 
   template <typename Stub, typename Request, typename Response>
   absl::StatusOr<Response> Unary(
@@ -63,12 +87,21 @@ class Client::Connection {
       grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
                                    Response*),
       const Request& request) {
-    grpc::ClientContext context;
-    SetDeadline(context, timeout_.value_or(default_timeout_));
-    Response response;
-    const grpc::Status status = (stub.*method)(&context, request, &response);
-    if (!status.ok()) return ToStatus(status);
-    return response;
+    Retries retries = NewRetries(options_.timeout.value_or(default_timeout_));
+    // gRPC may still send what is too late.
+    if (retries.remaining() <= absl::ZeroDuration()) {
+      return absl::DeadlineExceededError("the deadline has passed");
+    }
+    absl::Status error;
+    do {
+      grpc::ClientContext context;
+      SetTimeout(context, retries.remaining());
+      Response response;
+      const grpc::Status status = (stub.*method)(&context, request, &response);
+      if (status.ok()) return response;
+      error = ToStatus(status);
+    } while (retries.WaitForNextTry(error, EffectOf(request)));
+    return retries.Final(error);
   }
 
   // Calls a ranged method until the end of the range. `count` and `set_count`
@@ -111,25 +144,53 @@ class Client::Connection {
     return all;
   }
 
+  // Delivers what a stream of answers has, over as many streams as it takes.
+  // `advance(response, request)` moves the request behind a response.
+  template <typename Stub, typename Request, typename Response,
+            typename AdvanceFn>
+  absl::Status Stream(Stub& stub,
+                      std::unique_ptr<grpc::ClientReader<Response>> (
+                          Stub::*method)(grpc::ClientContext*, const Request&),
+                      Request request, OnMessage<Response> on_message,
+                      AdvanceFn advance) {
+    Retries retries = NewRetries(StreamTimeout());
+    AfterBreak after_break = AfterBreak::kGoOn;
+    absl::Status error;
+    do {
+      grpc::ClientContext context;
+      SetTimeout(context, retries.remaining());
+      const auto reader = (stub.*method)(&context, request);
+      Response response;
+      while (reader->Read(&response)) {
+        retries.NoteProgress();
+        after_break = advance(response, request);
+        if (on_message(response)) continue;
+        context.TryCancel();
+        while (reader->Read(&response)) {
+        }
+        reader->Finish();
+        return absl::OkStatus();
+      }
+      const grpc::Status status = reader->Finish();
+      if (status.ok()) return absl::OkStatus();
+      error = ToStatus(status);
+      if (after_break == AfterBreak::kCannot) break;
+      if (after_break == AfterBreak::kComplete &&
+          AdviceOf(error) != Advice::kGiveUp) {
+        return absl::OkStatus();
+      }
+    } while (retries.WaitForNextTry(error, Effect::kIdempotent));
+    return retries.Final(error);
+  }
   template <typename Stub, typename Request, typename Response>
   absl::Status Stream(Stub& stub,
                       std::unique_ptr<grpc::ClientReader<Response>> (
                           Stub::*method)(grpc::ClientContext*, const Request&),
                       const Request& request, OnMessage<Response> on_message) {
-    grpc::ClientContext context;
-    SetDeadline(context, timeout_.value_or(absl::InfiniteDuration()));
-    const auto reader = (stub.*method)(&context, request);
-    Response response;
-    while (reader->Read(&response)) {
-      if (on_message(response)) continue;
-      context.TryCancel();
-      while (reader->Read(&response)) {
-      }
-      reader->Finish();
-      return absl::OkStatus();
-    }
-    const grpc::Status status = reader->Finish();
-    return status.ok() ? absl::OkStatus() : ToStatus(status);
+    return Stream(stub, method, request, on_message,
+                  [](const Response& response, Request& next) {
+                    return Advance(response, next);
+                  });
   }
 
   // Sends each request that `fill` makes of the one before, until it gives
@@ -141,7 +202,7 @@ class Client::Connection {
                                                      Response*),
                                   absl::FunctionRef<bool(Request&)> fill) {
     grpc::ClientContext context;
-    SetDeadline(context, timeout_.value_or(absl::InfiniteDuration()));
+    SetTimeout(context, NewRetries(StreamTimeout()).remaining());
     Response response;
     const auto writer = (stub.*method)(&context, &response);
     Request request;
@@ -158,7 +219,7 @@ class Client::Connection {
                                                      std::istream& bytes,
                                                      OnBytes on_bytes) {
     grpc::ClientContext context;
-    SetDeadline(context, timeout_.value_or(absl::InfiniteDuration()));
+    SetTimeout(context, NewRetries(StreamTimeout()).remaining());
     v1::WriteGuestMemoryResponse response;
     const auto writer = memory->WriteGuestMemory(&context, &response);
     v1::WriteGuestMemoryRequest request;
@@ -203,8 +264,16 @@ class Client::Connection {
   const std::unique_ptr<v1::WorkingSetService::Stub> working_set;
 
  private:
-  static void SetDeadline(grpc::ClientContext& context,
-                          absl::Duration timeout) {
+  absl::Duration StreamTimeout() const {
+    return options_.timeout.value_or(absl::InfiniteDuration());
+  }
+
+  Retries NewRetries(absl::Duration timeout) const {
+    return Retries(options_.retry, options_.clock,
+                   std::min(options_.deadline, options_.clock.now() + timeout));
+  }
+
+  static void SetTimeout(grpc::ClientContext& context, absl::Duration timeout) {
     if (timeout == absl::InfiniteDuration()) return;
     context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   }
@@ -212,7 +281,7 @@ class Client::Connection {
   absl::Status ToStatus(const grpc::Status& status) const {
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
         absl::StartsWith(status.error_message(), "failed to connect")) {
-      return absl::UnavailableError(absl::StrCat(
+      return NobodyListensError(absl::StrCat(
           "cannot reach tdpd at ", address_, " (", status.error_message(),
           "); start it, ",
           absl::StartsWith(address_, "unix:") ? "" : "check the TLS flags, ",
@@ -223,7 +292,8 @@ class Client::Connection {
   }
 
   const std::string address_;
-  const std::optional<absl::Duration> timeout_;
+  const ClientOptions options_;
+  const std::shared_ptr<grpc::Channel> channel_;
   absl::Duration default_timeout_ = kDefaultTimeout;
 };
 

@@ -30,6 +30,7 @@ constexpr char kCompleteWord[] = "__complete";
 struct GlobalOptions {
   Target target;
   std::optional<absl::Duration> timeout;
+  int retry_count = RetryOptions().max_tries - 1;
   bool json = false;
   bool progress = true;
 };
@@ -53,6 +54,13 @@ void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
        .shown_default = "30s"},
       ParsePositiveDuration,
       [&options](absl::Duration timeout) { options.timeout = timeout; });
+  Parameters(&app).Add(
+      {.name = "--retries",
+       .description = "How often a call that was refused for a while, or lost, "
+                      "is made again, where that does no harm",
+       .shown_default = absl::StrCat(options.retry_count)},
+      ParseInteger<int>,
+      [&options](int count) { options.retry_count = std::max(count, 0); });
   app.add_flag("--insecure", target.insecure,
                "No TLS to HOST:PORT; loopback addresses only");
   app.add_option("--tls-ca", target.tls_ca,
@@ -87,7 +95,8 @@ constexpr absl::Duration kCompletionTimeout = absl::Milliseconds(500);
 std::vector<std::string> ListNames(const Target& target,
                                    const std::string& argument,
                                    const std::vector<std::string>& before) {
-  const auto client = Client::Create(target, kCompletionTimeout);
+  const auto client = Client::Create(
+      target, {.timeout = kCompletionTimeout, .retry = {.max_tries = 1}});
   if (!client.ok()) return {};
   std::vector<std::string> names;
   if (argument == "VM" || argument == "WHERE") {
@@ -158,7 +167,9 @@ int RunAction(const CommandSet& commands, const GlobalOptions& options, Io io) {
   std::vector<std::unique_ptr<Client>> clients;
   std::vector<Session::Daemon> daemons;
   for (const Target& target : *targets) {
-    auto client = Client::Create(target, options.timeout);
+    auto client = Client::Create(
+        target, {.timeout = options.timeout,
+                 .retry = {.max_tries = 1 + options.retry_count}});
     if (!client.ok()) return UsageError(client.status().message(), io.err);
     clients.push_back(*std::move(client));
     daemons.push_back({target.address, clients.back().get()});

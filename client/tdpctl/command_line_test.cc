@@ -194,6 +194,23 @@ TEST_F(TdpctlTest, ACallHasThirtySecondsUnlessToldOtherwise) {
   EXPECT_GT(server_.last_timeout(), absl::Seconds(500));
 }
 
+TEST_F(TdpctlTest, ACallThatWasRefusedForAWhileIsMadeAgain) {
+  int calls = 0;
+  server_.start_vm.Do(
+      [&calls](const v1::StartVmRequest&, v1::StartVmResponse&) {
+        if (++calls > 1) return absl::OkStatus();
+        return WithRetryInfo(DaemonError(absl::StatusCode::kAborted, "busy",
+                                         "OPERATION_CONFLICT", {}),
+                             absl::Milliseconds(1));
+      });
+  EXPECT_EQ(RunWith({"vm", "start", "demo", "--target=" + server_.target()})
+                .exit_code,
+            0);
+  EXPECT_EQ(calls, 2);
+  calls = 0;
+  EXPECT_EQ(RunAny({"vm", "start", "demo"}).err, "tdpctl: ABORTED: busy\n");
+}
+
 TEST_F(TdpctlTest, ACallThatTakesTooLongEndsAtItsDeadline) {
   // Shared: the handler may still look at it when the test is over.
   auto answered = std::make_shared<absl::Notification>();

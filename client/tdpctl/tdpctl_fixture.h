@@ -46,7 +46,8 @@ inline Outcome RunWith(std::vector<std::string> args,
 
 class TdpctlTest : public ::testing::Test {
  protected:
-  // Runs "tdpctl --target=... ARGS", which must not fail.
+  // Runs "tdpctl --target=... ARGS", which must not fail. Errors are not
+  // repeated, so that each shows.
   std::string Run(std::vector<std::string> args,
                   const std::string& input = "") {
     const Outcome outcome = RunAny(std::move(args), input);
@@ -57,6 +58,7 @@ class TdpctlTest : public ::testing::Test {
 
   Outcome RunAny(std::vector<std::string> args, const std::string& input = "") {
     args.push_back("--target=" + server_.target());
+    args.push_back("--retries=0");
     return RunWith(std::move(args), input, console_);
   }
 

@@ -19,6 +19,8 @@ namespace {
 
 constexpr char kErrorInfoUrl[] = "type.googleapis.com/google.rpc.ErrorInfo";
 
+constexpr char kRetryInfoUrl[] = "type.googleapis.com/google.rpc.RetryInfo";
+
 }  // namespace
 
 grpc::Status ToGrpc(const absl::Status& status) {
@@ -47,6 +49,15 @@ absl::Status DaemonError(absl::StatusCode code, const std::string& message,
   absl::Status status(code, message);
   status.SetPayload(kErrorInfoUrl, absl::Cord(info.SerializeAsString()));
   return status;
+}
+
+absl::Status WithRetryInfo(absl::Status error, absl::Duration delay) {
+  v1::RetryInfo info;
+  info.mutable_retry_delay()->set_seconds(absl::ToInt64Seconds(delay));
+  info.mutable_retry_delay()->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(delay % absl::Seconds(1))));
+  error.SetPayload(kRetryInfoUrl, absl::Cord(info.SerializeAsString()));
+  return error;
 }
 
 class FakeServer::Server {

@@ -37,6 +37,9 @@ absl::Status DaemonError(absl::StatusCode code, const std::string& message,
                          const std::string& reason,
                          const std::map<std::string, std::string>& metadata);
 
+// The same error with a RetryInfo.
+absl::Status WithRetryInfo(absl::Status error, absl::Duration delay);
+
 // One method. `Answer` is what the handler fills or calls: a response, or a
 // function that sends one message of a stream and says whether to go on.
 template <typename Request, typename Answer>
@@ -148,6 +151,7 @@ class FakeServer {
   FakeUnary<v1::AgeRangeRequest, v1::AgeRangeResponse> age_range;
   FakeUnary<v1::ApplyBatchRequest, v1::ApplyBatchResponse> apply_batch;
   FakeUnary<v1::WalkGfnRequest, v1::WalkGfnResponse> walk_gfn;
+  FakeUnary<v1::WalkFramesRequest, v1::WalkFramesResponse> walk_frames;
   FakeUnary<v1::AuditRangeRequest, v1::AuditRangeResponse> audit_range;
   FakeUnary<v1::CreateDirtyConsumerRequest, v1::CreateDirtyConsumerResponse>
       create_dirty_consumer;

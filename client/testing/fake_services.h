@@ -282,6 +282,11 @@ class FakeMmuService final : public v1::MmuService::Service {
                        v1::WalkGfnResponse* response) override {
     return calls_.Unary(calls_.fake.walk_gfn, *context, *request, *response);
   }
+  grpc::Status WalkFrames(grpc::ServerContext* context,
+                          const v1::WalkFramesRequest* request,
+                          v1::WalkFramesResponse* response) override {
+    return calls_.Unary(calls_.fake.walk_frames, *context, *request, *response);
+  }
   grpc::Status AuditRange(grpc::ServerContext* context,
                           const v1::AuditRangeRequest* request,
                           v1::AuditRangeResponse* response) override {

@@ -13,6 +13,12 @@ def _rule_name(prefix, proto):
 def _stem(proto):
     return proto.replace(".proto", "")
 
+def _package_folder():
+    """Where an action finds this package, in a user's workspace too."""
+    repository = native.repository_name().lstrip("@")
+    outside = "external/" + repository + "/" if repository else ""
+    return outside + native.package_name()
+
 def cc_grpc_library(name, protos, srcs = [], root = "", **kwargs):
     """A cc_library with the messages and services of `protos`.
 
@@ -40,7 +46,7 @@ def cc_grpc_library(name, protos, srcs = [], root = "", **kwargs):
             outs = hdrs + impls,
             cmd = " ".join([
                 "/usr/bin/protoc",
-                "-I" + (root or native.package_name()),
+                "-I" + (root or _package_folder()),
                 "--plugin=protoc-gen-grpc=/usr/bin/grpc_cpp_plugin",
                 "--cpp_out=$(RULEDIR) --grpc_out=$(RULEDIR)",
                 proto,
@@ -78,7 +84,7 @@ def py_grpc_stubs(name, protos, srcs, **kwargs):
             outs = outs,
             cmd = " ".join([
                 "/usr/bin/protoc",
-                "-I" + native.package_name(),
+                "-I" + _package_folder(),
                 "--plugin=protoc-gen-grpc=/usr/bin/grpc_python_plugin",
                 "--python_out=$(RULEDIR) --grpc_out=$(RULEDIR)",
                 proto,
@@ -102,7 +108,7 @@ def descriptor_set(name, protos, srcs, out, **kwargs):
         outs = [out],
         cmd = " ".join([
             "/usr/bin/protoc",
-            "-I" + native.package_name(),
+            "-I" + _package_folder(),
             "--include_imports --include_source_info",
             "--descriptor_set_out=$@",
         ] + protos),

@@ -28,6 +28,7 @@ readonly TEST_PACKAGES=(
   bubblewrap
   clang-19
   clang-format-19
+  curl
   libclang-rt-19-dev
   openssl
   prometheus
