@@ -68,8 +68,10 @@ class PageTableBudget {
   }
   // Tables that can be had, at the price of a Reclaim().
   int64_t room() const {
-    return max_count() - table_count_.load(std::memory_order_seq_cst) +
-           idle_count_.load(std::memory_order_seq_cst);
+    // In this order: a table that is handed back in between, which leaves the
+    // second count first, is counted twice rather than not at all.
+    const int64_t idle = idle_count_.load(std::memory_order_seq_cst);
+    return max_count() - table_count_.load(std::memory_order_seq_cst) + idle;
   }
   // There may be room where there was none. Sequentially consistent, as all
   // that makes room and as AwaitRoom(): either who makes room sees that

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
 #include <string>
 #include <thread>
 #include <vector>
@@ -199,41 +200,52 @@ TEST_F(PageTableBudgetTest, WhoIsGoneOrDoesNotListenIsNotTold) {
   EXPECT_EQ(told, 0);
 }
 
-// Each thread takes what it can and waits for the others when that is nothing:
-// all come through, however the wait of one and the return of another meet.
+// In each round one pool makes room once, while the other one finds none and
+// begins to wait: who missed that would wait for ever.
 TEST_F(PageTableBudgetTest, NobodyWaitsForRoomThatThereIs) {
-  constexpr int kThreads = 4;
-  constexpr int kRounds = 3000;
-  constexpr int kWanted = 3;
-  PageTableBudget budget((kWanted + 2) * kTable);
-  std::vector<std::thread> threads;
-  for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&] {
-      PageTablePool pool(rcu_, kPlenty, &budget);
-      Mutex mutex;
-      CondVar changed;
-      bool room = false;
-      pool.SetRoomListener([&] {
-        MutexLock lock(mutex);
-        room = true;
-        changed.NotifyAll();
-      });
-      for (int i = 0; i < kRounds;) {
-        PageTableCache cache(pool);
-        if (cache.TopUp(kWanted).ok()) {
-          ++i;
-          continue;
-        }
-        while (cache.size() > 0) pool.Free(cache.Take());
-        if (pool.AwaitRoom(kWanted)) continue;
+  constexpr int kRounds = 20000;
+  constexpr int kWanted = 2;
+  PageTableBudget budget(kWanted * kTable);
+  PageTablePool a(rcu_, kPlenty, &budget);
+  PageTablePool b(rcu_, kPlenty, &budget);
+  Mutex mutex;
+  CondVar changed;
+  bool room = false;
+  b.SetRoomListener([&] {
+    MutexLock lock(mutex);
+    room = true;
+    changed.NotifyAll();
+  });
+  std::barrier round(2);
+  // The round that the waiter is about to try in.
+  std::atomic<int> tries = -1;
+  std::thread waiter([&] {
+    for (int i = 0; i < kRounds; ++i) {
+      round.arrive_and_wait();
+      PageTableCache cache(b);
+      tries = i;
+      while (!cache.TopUp(kWanted).ok()) {
+        while (cache.size() > 0) b.Free(cache.Take());
+        if (b.AwaitRoom(kWanted)) continue;
         MutexLock lock(mutex);
         while (!room) changed.Wait(mutex);
         room = false;
       }
-      pool.SetRoomListener(nullptr);
-    });
+      while (cache.size() > 0) b.Free(cache.Take());
+      round.arrive_and_wait();
+    }
+  });
+  for (int i = 0; i < kRounds; ++i) {
+    const std::vector<PageTable*> of_a = Take(a, kWanted);
+    round.arrive_and_wait();
+    while (tries != i) std::this_thread::yield();
+    // Anywhere in what the waiter does, in some round or other.
+    for (std::atomic<int> spin = 0; spin < i % 256; ++spin) {
+    }
+    Free(a, of_a);
+    round.arrive_and_wait();
   }
-  for (std::thread& thread : threads) thread.join();
+  waiter.join();
 }
 
 TEST_F(PageTableBudgetTest, IsNeverExceededAndAlwaysReachedAmongThreads) {

@@ -273,8 +273,10 @@ bool PageTablePool::HasRoom(int64_t count) const {
 
 bool PageTablePool::AwaitRoom(int64_t count) {
   if (budget_ == nullptr) return false;
-  if (room_wanted_.exchange(count, std::memory_order_seq_cst) == 0) {
-    budget_->awaiting_pool_count_.fetch_add(1, std::memory_order_seq_cst);
+  // Counted first: who finds that another one waits relies on its count.
+  budget_->awaiting_pool_count_.fetch_add(1, std::memory_order_seq_cst);
+  if (room_wanted_.exchange(count, std::memory_order_seq_cst) != 0) {
+    budget_->awaiting_pool_count_.fetch_sub(1, std::memory_order_seq_cst);
   }
   return HasRoom(count);
 }
