@@ -8,9 +8,9 @@ readonly LINK_ORDER="$REPO/server/link_order.txt"
 readonly LINK_ORDER_PACKAGES=(linux-perf)
 # What is asked for, hottest first: small calls, then all others.
 readonly LINK_ORDER_MIXES=(
-  walk_gfn
-  walk_gfn=90,map=5,zap=5
-  walk_frames,walk_range,stream_ops,age,get_vm,get_stats,get_info
+  "walk_gfn"
+  "walk_gfn=90,map=5,zap=5"
+  "walk_frames,walk_range,stream_ops,age,get_vm,get_stats,get_info"
 )
 readonly LINK_ORDER_SECONDS=10
 readonly LINK_ORDER_HZ=15000
@@ -33,6 +33,7 @@ verb_link-order() {
   local mix
   for mix in "${LINK_ORDER_MIXES[@]}"; do
     say "sampling: $mix"
+    # shellcheck disable=SC2154  # of daemon.sh
     perf record --quiet --event=cpu-clock --freq="$LINK_ORDER_HZ" \
       --pid="$daemon_pid" --output="$SCRATCH/perf.data" -- \
       "$tdpbench" order --target="unix:$SOCKET" --mix="$mix" \
