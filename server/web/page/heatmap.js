@@ -9,8 +9,8 @@ import {cellAt, layOut, Painter, readColours} from './heatmap_paint.js';
 import {bindInput} from './heatmap_input.js';
 import {Viewport} from './viewport.js';
 
-const ROWS = 48;
-const ROW_HEIGHT = 9;
+const ROWS = 64;
+const ROW_HEIGHT = 7;
 const WIDE_COLUMNS = 128;
 const NARROW_COLUMNS = 64;
 const WIDE_PIXELS = 700;

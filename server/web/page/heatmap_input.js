@@ -2,7 +2,7 @@
 
 const DRAG_PIXELS = 4;
 const WHEEL_STEP = 60;  // of what a notch of a wheel gives, most give 100
-const ROW_PIXELS = 9;
+const ROW_PIXELS = 7;
 
 // Returns what undoes it.
 export function bindInput(canvas, map) {

@@ -1,8 +1,8 @@
 // Draws the cells of a map onto a canvas. What a cell shows differs by place and
 // shape, not by hue alone: the mapping is a bar from the left, as long as its
-// share, darker or lighter by page size; young is a line along the top, dirty a
-// line along the bottom, protected a line on the right, waiting a frame around
-// the cell with a cross in it.
+// share, darker or lighter by page size; young is a mark at the top left, dirty one
+// at the bottom right, protected a line on the right, waiting a frame around the
+// cell with a cross in it.
 
 import * as cells from './cells.js';
 
@@ -101,13 +101,14 @@ export class Painter {
       fill(colours[colour], from, 0, to, height);
       from = to;
     }
-    const line = Math.max(1, Math.round(height / 4));
+    const line = Math.max(1, Math.round(height / 3));
+    const mark = Math.max(1, Math.round(width * 0.6));
     if (share(cells.YOUNG) > 0) {
-      fill(colours['cell-young'], 0, 0, part(share(cells.YOUNG), width), line);
+      fill(colours['cell-young'], 0, 0, part(share(cells.YOUNG), mark), line);
     }
     if (share(cells.DIRTY) > 0) {
-      fill(colours['cell-dirty'], 0, height - line,
-           part(share(cells.DIRTY), width), height);
+      fill(colours['cell-dirty'], width - part(share(cells.DIRTY), mark),
+           height - line, width, height);
     }
     if (share(cells.PROTECTED) > 0) {
       const high = part(share(cells.PROTECTED), height);

@@ -32,12 +32,12 @@ const FIELDS = [
   {
     high: 58,
     name: 'MMU_WRITABLE',
-    leaf: yesNo('writes granted once noticed', 'the MMU grants no write'),
+    leaf: yesNo('may become writable', 'no write is granted'),
   },
   {
     high: 57,
     name: 'HOST_WRITABLE',
-    leaf: yesNo('the memslot allows writes', 'the memslot forbids writes'),
+    leaf: yesNo('memslot is writable', 'memslot is read-only'),
   },
   {high: 56, low: 52, name: 'ignored', meaning: fixed('not used')},
   {
@@ -45,7 +45,7 @@ const FIELDS = [
     low: 12,
     name: 'PFN',
     leaf: fixed('backing frame'),
-    table: fixed('page of the lower table'),
+    table: fixed('the lower table'),
     hex: true,
   },
   {
@@ -57,12 +57,12 @@ const FIELDS = [
   {
     high: 9,
     name: 'D',
-    leaf: yesNo('dirty: was written', 'clean'),
+    leaf: yesNo('dirty', 'clean'),
   },
   {
     high: 8,
     name: 'A',
-    leaf: yesNo('accessed: mapped by the host', 'old: the next touch faults'),
+    leaf: yesNo('accessed', 'old: next touch faults'),
   },
   {
     high: 7,
@@ -73,7 +73,7 @@ const FIELDS = [
   {
     high: 6,
     name: 'IPAT',
-    leaf: yesNo('the guest’s PAT is ignored', 'the guest’s PAT counts'),
+    leaf: yesNo('guest PAT ignored', 'guest PAT counts'),
   },
   {
     high: 5,

@@ -7,6 +7,7 @@ import {formatCount, formatFrames, formatRate, formatSeconds, parseDuration} fro
 import {bucketsOfLog2, quantile, since} from './quantile.js';
 
 const CALL_ROWS = 6;
+const AGE_ROWS = 10;
 
 export class VmCharts {
   constructor() {
@@ -58,15 +59,15 @@ export class VmCharts {
           [], '', 'Nobody has estimated it: tdpctl ws estimate');
       return;
     }
-    const counts = workingSet.buckets.map((b) => Number(b.frameCount));
-    const highest = Math.max(...counts, 1);
+    const ages = agesOf(workingSet.buckets);
+    const highest = Math.max(...ages.map(({frames}) => frames), 1);
     this.workingSet.set(
-        workingSet.buckets.map((bucket, i) => ({
-          label: `≥ ${formatSeconds(parseDuration(bucket.minAge))}`,
-          share: counts[i] / highest,
-          texts: [formatFrames(counts[i])],
+        ages.map(({seconds, frames}) => ({
+          label: `≥ ${formatSeconds(seconds)}`,
+          share: frames / highest,
+          texts: [formatFrames(frames)],
         })),
-        formatFrames(counts.reduce((a, b) => a + b, 0)),
+        formatFrames(ages.reduce((sum, {frames}) => sum + frames, 0)),
         'Memory by the time since its last use');
   }
 
@@ -103,6 +104,22 @@ export class VmCharts {
   snapshot() {
     return this.charts.map((chart) => chart.snapshot());
   }
+}
+
+// A few rows that hold all frames: what is older than the last row's age is in
+// the last row, and rows without frames behind the others are left out.
+function agesOf(buckets) {
+  const ages = [];
+  for (const {minAge, frameCount} of buckets) {
+    const frames = Number(frameCount);
+    if (ages.length < AGE_ROWS) {
+      ages.push({seconds: parseDuration(minAge), frames});
+    } else {
+      ages.at(-1).frames += frames;
+    }
+  }
+  while (ages.length > 1 && ages.at(-1).frames === 0) ages.pop();
+  return ages;
 }
 
 // The counters of VmStats that the charts use.

@@ -8,8 +8,9 @@ import {readColours} from './heatmap_paint.js';
 import {changeMark, dirtyFrames, faultRate, mappedFrames, overview, slotFrames} from './vm_figures.js';
 
 const STRIP_CELLS = 512;
-const STRIP_WIDTH = 256;
+const STRIP_WIDTH = 512;
 const STRIP_HEIGHT = 18;
+const SLOT_GAP = 4;  // in cells
 // Overviews cost the daemon a walk: no more often than this, and only of VMs
 // that have changed.
 const OVERVIEW_MS = 5000;
@@ -89,7 +90,7 @@ class VmRow {
         element('th', {scope: 'row'},
                 element('a', {href: `#/${name}`}, this.id)),
         element('td', {}, this.state), Object.values(this.cells),
-        element('td', {}, this.strip));
+        element('td', {className: 'strip-cell'}, this.strip));
     this.stats = null;
     this.mark = '';
     this.overviewAt = -Infinity;
@@ -148,7 +149,8 @@ class VmRow {
     const context = this.strip.getContext('2d');
     const colours = readColours(document.documentElement);
     context.clearRect(0, 0, STRIP_WIDTH, STRIP_HEIGHT);
-    const total = this.overviews.reduce((sum, {count}) => sum + count, 0);
+    const total = this.overviews.reduce(
+        (sum, {count}) => sum + count + SLOT_GAP, -SLOT_GAP);
     let index = 0;
     for (const cells of this.overviews) {
       for (let cell = 0; cell < cells.count; ++cell, ++index) {
@@ -157,7 +159,7 @@ class VmRow {
             Math.max(1, Math.floor((index + 1) / total * STRIP_WIDTH) - x);
         const bar = (byte, colour, bottom, room) => {
           const share = cells.share(cell, byte) / ALL;
-          const height = share ? Math.max(1, Math.round(share * room)) : 0;
+          const height = share ? Math.max(3, Math.round(share * room)) : 0;
           context.fillStyle = colours[colour];
           context.fillRect(x, bottom - height, width, height);
           return bottom - height;
@@ -172,6 +174,7 @@ class VmRow {
         bar(MAPPED_4K, 'cell-4k', bottom, room);
         bar(DIRTY, 'cell-dirty', STRIP_HEIGHT, 3);
       }
+      index += SLOT_GAP;
     }
   }
 
