@@ -16,6 +16,8 @@
 #include "server/base/status_macros.h"
 #include "server/base/version.h"
 #include "server/observe/library_logs.h"
+#include "server/web/web_page.h"
+#include "server/web/web_token.h"
 
 namespace tdp::server {
 namespace {
@@ -120,6 +122,13 @@ absl::Status CheckOverloadOptions(const OverloadOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckWebOptions(const DaemonOptions& options) {
+  if (!options.web || !options.observe.http.empty()) return absl::OkStatus();
+  return OptionError(
+      "--web is served on the HTTP port, which needs --http=HOST:PORT, e.g. "
+      "--http=127.0.0.1:9464");
+}
+
 absl::string_view NameOf(HypervisorKind kind) {
   return kind == HypervisorKind::kKvm ? "kvm" : "software";
 }
@@ -155,6 +164,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(
   TDP_ASSIGN_OR_RETURN(const TcpAddresses tcp, CheckTcp(options, addresses));
   TDP_RETURN_IF_ERROR(CheckEngineOptions(options.engine));
   TDP_RETURN_IF_ERROR(Observability::Check(options.observe));
+  TDP_RETURN_IF_ERROR(CheckWebOptions(options));
   TDP_RETURN_IF_ERROR(CheckOverloadOptions(options.overload));
 
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(addresses)));
@@ -216,6 +226,7 @@ absl::Status Daemon::Serve(const DaemonOptions& options) {
   observe_->AddStateSection(
       {"admission", [this] { return admission_metrics_->Describe(); }});
   observe_->Attach(*server_);
+  if (options.web) TDP_RETURN_IF_ERROR(AddWeb(options.web_token_file));
 
   std::vector<int> ports;
   // Nobody else may connect in the moment between bind and chmod.
@@ -245,7 +256,19 @@ absl::Status Daemon::Serve(const DaemonOptions& options) {
   if (observe_->http() != nullptr) {
     absl::StrAppend(&ready_line_, ", metrics on http://",
                     observe_->http_address(), "/metrics");
+    if (options.web)
+      absl::StrAppend(&ready_line_, ", web page on http://",
+                      observe_->http_address(), "/");
   }
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::AddWeb(const std::string& token_file) {
+  TDP_ASSIGN_OR_RETURN(WebToken token, WebToken::Open(token_file));
+  services_->OfferTo(bridge_);
+  web_api_ = std::make_unique<WebApi>(std::move(token), *registry_, bridge_,
+                                      observe_->rpc_metrics());
+  AddWebPage(*web_api_, *observe_->http());
   return absl::OkStatus();
 }
 

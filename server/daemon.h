@@ -24,6 +24,8 @@
 #include "server/rpc/rpc_server.h"
 #include "server/services/services.h"
 #include "server/unix_socket_claim.h"
+#include "server/web/json_bridge.h"
+#include "server/web/web_api.h"
 
 namespace tdp::server {
 
@@ -43,6 +45,10 @@ struct DaemonOptions {
   OverloadOptions overload;
   VmRegistryOptions engine;
   Observability::Options observe;
+  // Serves the web page on the HTTP port, to who shows the token of the file;
+  // see WebToken::Open().
+  bool web = false;
+  std::string web_token_file;
 };
 
 class Daemon {
@@ -81,6 +87,8 @@ class Daemon {
 
   absl::Status ClaimSockets();
   absl::Status Serve(const DaemonOptions& options);
+  // Adds the web page to the HTTP port.
+  absl::Status AddWeb(const std::string& token_file);
 
   const std::vector<ListenAddress> addresses_;
   std::string ready_line_;
@@ -93,6 +101,8 @@ class Daemon {
   std::unique_ptr<VmRegistry> registry_;
   std::unique_ptr<Observability> observe_;
   std::unique_ptr<Services> services_;
+  JsonBridge bridge_;
+  std::unique_ptr<WebApi> web_api_;
   std::unique_ptr<RpcServer> server_;
 };
 

@@ -69,6 +69,13 @@ ABSL_FLAG(std::string, http, "",
 ABSL_FLAG(bool, http_public, false,
           "Let --http be an address that others than this machine reach. They "
           "see the names and the load of all VMs.");
+ABSL_FLAG(bool, web, false,
+          "Serve the web page on the address of --http: VMs and their memory, "
+          "to look at. \"tdpctl web\" prints the link to it.");
+ABSL_FLAG(std::string, web_token_file, "/run/tdpd/web_token",
+          "File of mode 0600 with the token that readers of the page must "
+          "show: one line of 32 or more URL-safe characters. Made if it is not "
+          "there.");
 ABSL_FLAG(std::string, dump_dir, "",
           "Folder for the file with the daemon's state that SIGUSR1 asks for. "
           "Empty: the state goes to the log.");
@@ -229,6 +236,8 @@ int Main(int argc, char** argv) {
   options.socket_group = absl::GetFlag(FLAGS_socket_group);
   options.observe.http = absl::GetFlag(FLAGS_http);
   options.observe.http_public = absl::GetFlag(FLAGS_http_public);
+  options.web = absl::GetFlag(FLAGS_web);
+  options.web_token_file = absl::GetFlag(FLAGS_web_token_file);
   options.observe.dump_dir = absl::GetFlag(FLAGS_dump_dir);
   options.engine.image_dir = absl::GetFlag(FLAGS_image_dir);
   options.engine.max_vms = absl::GetFlag(FLAGS_max_vms);

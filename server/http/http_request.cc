@@ -67,26 +67,47 @@ int ParseRequestLine(absl::string_view line, HttpRequest* request,
   return 200;
 }
 
+// The one header of a name that there may be.
+struct OnlyHeader {
+  absl::string_view name;
+  std::string* value;
+  bool seen = false;
+};
+
 absl::string_view StatusText(int status) {
   switch (status) {
     case 200:
       return "OK";
     case 400:
       return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
     case 404:
       return "Not Found";
     case 405:
       return "Method Not Allowed";
+    case 409:
+      return "Conflict";
     case 413:
       return "Content Too Large";
     case 414:
       return "URI Too Long";
     case 421:
       return "Misdirected Request";
+    case 429:
+      return "Too Many Requests";
     case 431:
       return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
     case 503:
       return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
     case 505:
       return "HTTP Version Not Supported";
     default:
@@ -109,7 +130,9 @@ int ParseHttpRequest(absl::string_view head, HttpRequest* request) {
   const int status = ParseRequestLine(line, request, &needs_host);
   if (status != 200) return status;
   int headers = 0;
-  bool has_host = false;
+  OnlyHeader host = {"host", &request->host};
+  OnlyHeader origin = {"origin", &request->origin};
+  OnlyHeader authorization = {"authorization", &request->authorization};
   while (true) {
     if (!NextLine(&head, &line)) return 400;
     if (line.empty()) break;
@@ -120,17 +143,18 @@ int ParseHttpRequest(absl::string_view head, HttpRequest* request) {
     const absl::string_view value =
         absl::StripAsciiWhitespace(line.substr(colon + 1));
     if (!IsToken(name) || !IsHeaderValue(value)) return 400;
-    if (absl::EqualsIgnoreCase(name, "host")) {
-      if (has_host) return 400;
-      has_host = true;
-      request->host = std::string(value);
-    } else if (absl::EqualsIgnoreCase(name, "transfer-encoding") ||
-               (absl::EqualsIgnoreCase(name, "content-length") &&
-                value != "0")) {
+    for (OnlyHeader* only : {&host, &origin, &authorization}) {
+      if (!absl::EqualsIgnoreCase(name, only->name)) continue;
+      if (only->seen) return 400;
+      only->seen = true;
+      *only->value = std::string(value);
+    }
+    if (absl::EqualsIgnoreCase(name, "transfer-encoding") ||
+        (absl::EqualsIgnoreCase(name, "content-length") && value != "0")) {
       return 413;
     }
   }
-  return needs_host && !has_host ? 400 : 200;
+  return needs_host && !host.seen ? 400 : 200;
 }
 
 bool IsAllowedHost(const HttpHosts& hosts, absl::string_view host_header) {
@@ -165,17 +189,27 @@ bool IsAllowedHost(const HttpHosts& hosts, absl::string_view host_header) {
                      });
 }
 
+bool IsAllowedOrigin(const HttpRequest& request) {
+  return request.origin.empty() ||
+         absl::EqualsIgnoreCase(request.origin,
+                                absl::StrCat("http://", request.host));
+}
+
 HttpResponse HttpError(int status, absl::string_view why) {
   return {.status = status, .body = absl::StrCat(why, "\n")};
 }
 
 std::string FormatHttpResponse(const HttpResponse& response) {
+  std::string more;
+  for (const auto& [name, value] : response.headers) {
+    absl::StrAppend(&more, name, ": ", value, "\r\n");
+  }
   return absl::StrCat(
       "HTTP/1.1 ", response.status, " ", StatusText(response.status),
       "\r\nContent-Type: ", response.content_type,
       "\r\nContent-Length: ", response.body.size(),
       "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
-      response.status == 405 ? "Allow: GET\r\n" : "",
+      response.status == 405 ? "Allow: GET\r\n" : "", more,
       "Connection: close\r\n\r\n", response.body);
 }
 

@@ -2,7 +2,7 @@
 //
 // A request has no body. What is not plainly a request of this kind is refused
 // rather than repaired: no folded headers, no bare line feeds, no absolute
-// targets, no second Host.
+// targets, no second Host, Origin or Authorization.
 //
 // Thread safety: free functions on values.
 
@@ -11,20 +11,24 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
 
 namespace tdp::server {
 
-inline constexpr size_t kMaxHttpHeadBytes = 8192;
-inline constexpr size_t kMaxHttpTargetBytes = 2048;
+inline constexpr size_t kMaxHttpHeadBytes = 16384;
+inline constexpr size_t kMaxHttpTargetBytes = 8192;
 inline constexpr int kMaxHttpHeaders = 64;
 
 struct HttpRequest {
   std::string path;   // begins with '/'; as sent, nothing is decoded
   std::string query;  // behind '?', as sent
   std::string host;   // the Host header; empty if an HTTP/1.0 request has none
+  // Headers; empty if the request has none.
+  std::string origin;
+  std::string authorization;
 };
 
 // Reads a request: everything up to and with the blank line. Returns 200, or
@@ -44,11 +48,16 @@ struct HttpHosts {
   std::vector<std::string> machine_names;
 };
 bool IsAllowedHost(const HttpHosts& hosts, absl::string_view host_header);
+// False for what a page of another site asks for: browsers then name that site,
+// or "null". Who is no browser names none.
+bool IsAllowedOrigin(const HttpRequest& request);
 
 struct HttpResponse {
   int status = 200;
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
+  // Name and value of more headers: text of the daemon's own.
+  std::vector<std::pair<std::string, std::string>> headers;
 };
 
 // A refusal with its reason.

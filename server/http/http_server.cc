@@ -12,6 +12,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 
@@ -118,6 +119,10 @@ HttpServer::~HttpServer() {
 
 void HttpServer::AddRoute(std::string path, Handler handler) {
   routes_[std::move(path)] = std::move(handler);
+}
+
+void HttpServer::AddRoutesBelow(std::string prefix, Handler handler) {
+  prefix_routes_[std::move(prefix)] = std::move(handler);
 }
 
 void HttpServer::Start() {
@@ -239,9 +244,22 @@ HttpResponse HttpServer::Answer(absl::string_view head) const {
   if (!IsAllowedHost(hosts_, request.host)) {
     return HttpError(421, "this server is not called what the request says");
   }
-  const auto route = routes_.find(request.path);
-  if (route == routes_.end()) return HttpError(404, "there is no such page");
-  return route->second(request);
+  if (!IsAllowedOrigin(request)) {
+    return HttpError(403, "pages of other sites may not ask this server");
+  }
+  const Handler* const handler = FindRoute(request.path);
+  if (handler == nullptr) return HttpError(404, "there is no such page");
+  return (*handler)(request);
+}
+
+const HttpServer::Handler* HttpServer::FindRoute(
+    const std::string& path) const {
+  const auto route = routes_.find(path);
+  if (route != routes_.end()) return &route->second;
+  for (const auto& [prefix, handler] : prefix_routes_) {
+    if (absl::StartsWith(path, prefix)) return &handler;
+  }
+  return nullptr;
 }
 
 void HttpServer::Respond(Connection& connection, const HttpResponse& response) {

@@ -2,11 +2,11 @@
 //
 // Every client is bounded, so that a slow or hostile one takes from others
 // nothing that matters: no read or write ever blocks; a request must be there
-// within seconds and is 8 KiB at most; a connection serves one request; when
+// within seconds and is 16 KiB at most; a connection serves one request; when
 // there are too many connections or too many bytes wait for slow readers, the
 // oldest goes. The thread runs at a lower priority than those that serve calls.
 //
-// Thread safety: Listen(), AddRoute(), Start() and Shutdown() on one thread, in
+// Thread safety: Listen(), Add...(), Start() and Shutdown() on one thread, in
 // this order. Handlers run on the server's thread, one at a time.
 
 #ifndef SERVER_HTTP_HTTP_SERVER_H_
@@ -54,6 +54,9 @@ class HttpServer {
 
   // Answers GET of exactly this path. The handler takes milliseconds.
   void AddRoute(std::string path, Handler handler);
+  // Answers GET of every path that begins with `prefix` and is no route of its
+  // own. No such prefix begins with another.
+  void AddRoutesBelow(std::string prefix, Handler handler);
   void Start();
   // Cuts every connection. No handler runs afterwards. Idempotent.
   void Shutdown();
@@ -90,6 +93,8 @@ class HttpServer {
   bool Write(Connection& connection);
   bool Linger(Connection& connection);
   HttpResponse Answer(absl::string_view head) const;
+  // Null if nothing is served there.
+  const Handler* FindRoute(const std::string& path) const;
   void Respond(Connection& connection, const HttpResponse& response);
   // Cuts the oldest connection, of those that still send if there are any.
   void EvictForConnection();
@@ -104,6 +109,7 @@ class HttpServer {
   const int port_;
   HttpHosts hosts_;
   std::map<std::string, Handler, std::less<>> routes_;
+  std::map<std::string, Handler, std::less<>> prefix_routes_;
   std::thread thread_;
   std::atomic<bool> shut_down_ = false;
   std::atomic<int64_t> cut_count_ = 0;

@@ -56,6 +56,8 @@ class Observability final : private MetricSource {
   void AddStateSection(StateSection section) {
     sections_.push_back(std::move(section));
   }
+  // What /metrics tells of calls.
+  const MetricSource& rpc_metrics() const { return rpc_metrics_; }
   // For more pages; null if there is no HTTP port.
   HttpServer* http() { return http_.get(); }
   // "127.0.0.1:9100"; empty if there is no HTTP port.

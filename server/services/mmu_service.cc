@@ -20,8 +20,6 @@
 namespace tdp::server {
 namespace {
 
-// Looked up in a fraction of a millisecond.
-constexpr int kMaxFramesInPlace = 4096;
 // An entry takes at most some 60 bytes, so a message stays below 256 KiB.
 constexpr size_t kWalkBatchEntries = 4096;
 

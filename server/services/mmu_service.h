@@ -18,6 +18,9 @@ namespace tdp::server {
 
 class MmuHandler {
  public:
+  // Looked up in a fraction of a millisecond.
+  static constexpr int kMaxFramesInPlace = 4096;
+
   explicit MmuHandler(VmRegistry& registry) : registry_(registry) {}
 
   // Long: these wait for the kernel and for other owners of entries.

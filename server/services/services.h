@@ -1,6 +1,7 @@
 // Services: every service of the daemon, wired to an RpcServer.
 //
-// services.cc is the list of all methods and where each runs.
+// services.cc is the list of all methods and where each runs;
+// offered_methods.cc that of those which the web page may call.
 
 #ifndef SERVER_SERVICES_SERVICES_H_
 #define SERVER_SERVICES_SERVICES_H_
@@ -26,6 +27,7 @@
 #include "server/services/vcpu_service.h"
 #include "server/services/vm_service.h"
 #include "server/services/working_set_service.h"
+#include "server/web/json_bridge.h"
 
 namespace tdp::server {
 
@@ -39,6 +41,10 @@ class Services {
   // Adds every service to `server`, which has not started and ends its calls
   // before this object is destroyed. Once.
   void AddTo(RpcServer& server);
+
+  // Adds the methods that the web page may call to `bridge`, which does not
+  // outlive this.
+  void OfferTo(JsonBridge& bridge);
 
   // Has GetInfo report limits of the server's own. Before the server starts.
   void ReportLimits(
