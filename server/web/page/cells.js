@@ -104,10 +104,3 @@ function decodeBase64(text) {
   for (let i = 0; i < binary.length; ++i) bytes[i] = binary.charCodeAt(i);
   return bytes;
 }
-
-// The smallest power of two that covers `frames` with at most `maxCells`.
-export function framesPerCellFor(frames, maxCells) {
-  let framesPerCell = 1;
-  while (framesPerCell * maxCells < frames) framesPerCell *= 2;
-  return framesPerCell;
-}

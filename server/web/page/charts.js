@@ -102,15 +102,15 @@ export class BarChart {
         this.note);
   }
 
-  // rows: [{label, share (0..1), texts: [...]}]
+  // rows: [{label, title, share (0..1), texts: [...]}]
   set(rows, value, note) {
     setText(this.value, value);
     setText(this.note, note);
-    replaceChildren(this.body, rows.map(({label, share, texts}) => {
+    replaceChildren(this.body, rows.map(({label, title, share, texts}) => {
       const bar = element('i', {className: 'bar'});
       bar.style.width = `${Math.max(share > 0 ? 1 : 0, share * 100)}%`;
       return element(
-          'tr', {}, element('th', {scope: 'row'}, label),
+          'tr', {}, element('th', {scope: 'row', title}, label),
           element('td', {className: 'bar-cell'}, bar),
           texts.map((text) => element('td', {className: 'num'}, text)));
     }));

@@ -27,7 +27,6 @@ export class Heatmap {
     this.slots = [];
     this.viewport = null;
     this.shown = null;      // Cells that are drawn
-    this.overview = null;   // Cells of the whole memslot
     this.hidden = new Set();
     this.cursorGfn = -1;
     this.nextCell = 0;      // where the sweep over the cells goes on
@@ -152,7 +151,6 @@ export class Heatmap {
     const layout = this.#layout();
     this.viewport = new Viewport(this.slot, layout.columns, ROWS);
     this.shown = null;
-    this.overview = null;
     this.cursorGfn = -1;
     this.#moved();
   }
@@ -186,8 +184,8 @@ export class Heatmap {
   }
   scrollRows(rows) {
     if (!this.viewport || rows === 0) return;
-    const {firstGfn, columns, framesPerCell} = this.viewport;
-    this.viewport.moveTo(firstGfn + rows * columns * framesPerCell);
+    const {firstGfn, rowFrames} = this.viewport;
+    this.viewport.moveTo(firstGfn + rows * rowFrames);
     this.#moved();
   }
   moveCursor(cells) {
@@ -214,7 +212,7 @@ export class Heatmap {
     if (slot) {
       const {viewport} = this;
       viewport.framesPerCell = 1;
-      viewport.moveTo(gfn - Math.floor(viewport.columns * viewport.rows / 2));
+      viewport.moveTo(gfn - Math.floor(viewport.rows / 2) * viewport.rowFrames);
       this.#moved();
     }
     this.pick(gfn);
@@ -294,7 +292,6 @@ export class Heatmap {
       this.nextCell = Math.max(cells.take(answer), from + 1);
       if (this.nextCell >= cells.count) {
         this.swept = true;
-        if (this.viewport.isHome) this.overview = cells;
         this.settledAt ||= performance.now();
       }
       this.draw();
@@ -321,19 +318,19 @@ export class Heatmap {
       setText(this.scale, '');
       return;
     }
-    const end = Math.min(shown.endGfn, this.viewport.endGfn);
-    setText(this.range, `${formatHex(shown.firstGfn)}–${formatHex(end)}`);
-    setText(this.scale, `${formatFrames(end - shown.firstGfn)}, ` +
+    const {baseGfn, endGfn, frameCount} = this.viewport;
+    const first = Math.max(shown.firstGfn, baseGfn);
+    const end = Math.min(shown.endGfn, endGfn);
+    setText(this.range, `${formatHex(first)}–${formatHex(end)}`);
+    setText(this.scale, `${formatFrames(end - first)}, ` +
                 `${formatFrames(shown.framesPerCell)} a cell`);
     for (const {byte} of LAYERS) {
       setText(this.layerValues.get(byte),
               byte === WAITING ? String(countOf(shown, WAITING)) :
                                  formatFrames(shown.total(byte)));
     }
-    const {baseGfn, frameCount} = this.viewport;
-    const left = Math.max(0, (shown.firstGfn - baseGfn) / frameCount);
-    this.position.style.left = `${left * 100}%`;
-    this.position.style.width = `${(end - shown.firstGfn) / frameCount * 100}%`;
+    this.position.style.left = `${(first - baseGfn) / frameCount * 100}%`;
+    this.position.style.width = `${(end - first) / frameCount * 100}%`;
   }
 
   // What a cell is, in words.

@@ -1,8 +1,8 @@
 // Draws the cells of a map onto a canvas. What a cell shows differs by place and
 // shape, not by hue alone: the mapping is a bar from the left, as long as its
 // share, darker or lighter by page size; young is a mark at the top left, dirty one
-// at the bottom right, protected a line on the right, waiting a frame around the
-// cell with a cross in it.
+// at the bottom right, both the stronger the larger their share; protected is a
+// line on the right, waiting a frame around the cell with a cross in it.
 
 import * as cells from './cells.js';
 
@@ -101,15 +101,18 @@ export class Painter {
       fill(colours[colour], from, 0, to, height);
       from = to;
     }
-    const line = Math.max(1, Math.round(height / 3));
-    const mark = Math.max(1, Math.round(width * 0.6));
+    const markWidth = Math.max(1, Math.round(width * 0.4));
+    const markHeight = Math.max(1, Math.round(height / 3));
     if (share(cells.YOUNG) > 0) {
-      fill(colours['cell-young'], 0, 0, part(share(cells.YOUNG), mark), line);
+      context.globalAlpha = strength(share(cells.YOUNG));
+      fill(colours['cell-young'], 0, 0, markWidth, markHeight);
     }
     if (share(cells.DIRTY) > 0) {
-      fill(colours['cell-dirty'], width - part(share(cells.DIRTY), mark),
-           height - line, width, height);
+      context.globalAlpha = strength(share(cells.DIRTY));
+      fill(colours['cell-dirty'], width - markWidth, height - markHeight, width,
+           height);
     }
+    context.globalAlpha = 1;
     if (share(cells.PROTECTED) > 0) {
       const high = part(share(cells.PROTECTED), height);
       const wide = Math.max(1, Math.round(width / 4));
@@ -175,4 +178,8 @@ function part(share, length) {
   return Math.min(
       Math.max(1, Math.round(share / cells.ALL * length)),
       Math.max(1, length - 1));
+}
+
+function strength(share) {
+  return 0.4 + 0.6 * share / cells.ALL;
 }

@@ -1,8 +1,6 @@
 // Which frames of a memslot the map shows, and how many make a cell. Frames run
 // in rows from left to right.
 
-import {framesPerCellFor} from './cells.js';
-
 export class Viewport {
   constructor(slot, columns, rows) {
     this.baseGfn = Number(slot.baseGfn);
@@ -15,10 +13,18 @@ export class Viewport {
   get endGfn() {
     return this.baseGfn + this.frameCount;
   }
+  get rowFrames() {
+    return this.columns * this.framesPerCell;
+  }
+  // So that the rows that hold the memslot are not more than there are.
   get maxFramesPerCell() {
-    return framesPerCellFor(
-        this.endGfn - align(this.baseGfn, this.framesPerCell || 1),
-        this.columns * this.rows);
+    let frames = 1;
+    while (align(this.endGfn - 1, frames * this.columns) -
+               align(this.baseGfn, frames * this.columns) >=
+           frames * this.columns * this.rows) {
+      frames *= 2;
+    }
+    return frames;
   }
   // Cells from the first one to the end of the memslot or of the map.
   get cellCount() {
@@ -33,44 +39,33 @@ export class Viewport {
   // The whole memslot.
   home() {
     this.framesPerCell = this.maxFramesPerCell;
-    // An unaligned memslot may need one cell more than its size says.
-    this.framesPerCell = this.maxFramesPerCell;
-    this.firstGfn = align(this.baseGfn, this.framesPerCell);
+    this.moveTo(this.baseGfn);
   }
 
-  // Keeps the frame at the same place of the map.
+  // Keeps the frame in the same row of the map.
   zoomAt(gfn, framesPerCell) {
-    const cell = Math.floor((gfn - this.firstGfn) / this.framesPerCell);
+    const row = Math.floor((gfn - this.firstGfn) / this.rowFrames);
     this.framesPerCell =
         Math.min(Math.max(1, framesPerCell), this.maxFramesPerCell);
-    this.moveTo(align(gfn, this.framesPerCell) - cell * this.framesPerCell);
+    this.moveTo(align(gfn, this.rowFrames) - row * this.rowFrames);
   }
 
+  // Rows begin at multiples of their size, so that tables begin with rows.
   moveTo(firstGfn) {
-    const shown = this.columns * this.rows * this.framesPerCell;
-    const lowest = align(this.baseGfn, this.framesPerCell);
-    const rowFrames = this.columns * this.framesPerCell;
-    // The last row may be partly empty, but the map never leaves the memslot.
-    const highest = Math.max(
-        lowest,
-        lowest + Math.ceil((this.endGfn - lowest - shown) / rowFrames) *
-                rowFrames);
-    this.firstGfn = align(
-        Math.min(Math.max(firstGfn, lowest), highest), this.framesPerCell);
+    const lowest = align(this.baseGfn, this.rowFrames);
+    const highest =
+        align(this.endGfn - 1, this.rowFrames) -
+        (this.rows - 1) * this.rowFrames;
+    this.firstGfn = Math.max(
+        lowest, Math.min(align(firstGfn, this.rowFrames), highest));
   }
 
   // Scrolls as little as makes the frame visible.
   reveal(gfn) {
-    const rowFrames = this.columns * this.framesPerCell;
-    if (gfn < this.firstGfn) {
-      const rows = Math.ceil((this.firstGfn - gfn) / rowFrames);
-      this.moveTo(this.firstGfn - rows * rowFrames);
-    }
-    const end = this.firstGfn + this.rows * rowFrames;
-    if (gfn >= end) {
-      const rows = Math.floor((gfn - end) / rowFrames) + 1;
-      this.moveTo(this.firstGfn + rows * rowFrames);
-    }
+    const row = align(gfn, this.rowFrames);
+    const last = row - (this.rows - 1) * this.rowFrames;
+    if (row < this.firstGfn) this.moveTo(row);
+    if (last > this.firstGfn) this.moveTo(last);
   }
 
   resize(columns, rows) {
@@ -85,6 +80,6 @@ export class Viewport {
   }
 }
 
-function align(gfn, framesPerCell) {
-  return Math.floor(gfn / framesPerCell) * framesPerCell;
+function align(gfn, frames) {
+  return Math.floor(gfn / frames) * frames;
 }

@@ -56,7 +56,7 @@ export class VmCharts {
   setWorkingSet(workingSet) {
     if (!workingSet?.buckets?.length) {
       this.workingSet.set(
-          [], '', 'Nobody has estimated it: tdpctl ws estimate');
+          [], '', 'Nobody measures it. To do so: tdpctl ws watch');
       return;
     }
     const ages = agesOf(workingSet.buckets);
@@ -80,7 +80,8 @@ export class VmCharts {
                    count: Number(count),
                  }));
                  return {
-                   method: `${service.replace('Service', '')}.${method}`,
+                   service,
+                   method,
                    count: Number(count),
                    p50: quantile(buckets, 0.5),
                    p99: quantile(buckets, 0.99),
@@ -91,8 +92,9 @@ export class VmCharts {
     const log = (seconds) => Math.log10(Math.max(seconds, 1e-5) / 1e-5) / 6;
     const total = methods.reduce((sum, {count}) => sum + Number(count), 0);
     this.calls.set(
-        rows.map(({method, p50, p99}) => ({
+        rows.map(({service, method, p50, p99}) => ({
                    label: method,
+                   title: `${service}.${method}`,
                    share: Math.min(1, log(p99)),
                    texts: [formatSeconds(p50), formatSeconds(p99)],
                  })),

@@ -24,7 +24,6 @@ export class VmView {
     this.slowAt = -Infinity;
     this.dirtyMark = null;
     this.slots = null;
-    this.estimates = true;  // whether the daemon offers the working set
     this.walk = new Walk(name);
     this.map = new Heatmap(name, {
       onPick: (gfn) => this.#guard(this.walk.show(gfn)),
@@ -48,11 +47,11 @@ export class VmView {
                     Object.entries(this.figures).map(
                         ([key, value]) => element(
                             'div', {}, element('dt', {}, key), value)))),
-        element('div', {className: 'columns'}, this.map.element,
-                this.walk.element),
-        this.charts.element,
-        element('div', {className: 'columns even'}, this.events.element,
-                this.waiting.element));
+        element('div', {className: 'columns'},
+                element('div', {className: 'column'}, this.map.element,
+                        this.charts.element),
+                element('div', {className: 'column'}, this.walk.element,
+                        this.waiting.element, this.events.element)));
   }
 
   // Calls that are not part of refresh(): the next refresh says what is wrong.
@@ -85,7 +84,9 @@ export class VmView {
 
   async #refreshSlow() {
     this.slowAt = performance.now();
-    this.charts.setCalls(await api.getCharts());
+    const charts = await api.getCharts();
+    this.charts.setCalls(charts);
+    this.charts.setWorkingSet(charts.workingSet);
     if (this.mark !== this.dirtyMark) {
       this.dirtyMark = this.mark;
       const overviews = [];
@@ -93,20 +94,6 @@ export class VmView {
         overviews.push(await overview(this.name, slot, DIRTY_CELLS));
       }
       setText(this.figures.dirty, formatFrames(dirtyFrames(overviews)));
-    }
-    await this.#refreshWorkingSet();
-  }
-
-  async #refreshWorkingSet() {
-    if (!this.estimates) return;
-    try {
-      const {workingSet} = await api.call(
-          'WorkingSetService', 'EstimateWorkingSet', {vm: this.name});
-      this.charts.setWorkingSet(workingSet);
-    } catch (error) {
-      if (!error.notFound) throw error;
-      this.estimates = false;
-      this.charts.setWorkingSet(null);
     }
   }
 
