@@ -290,12 +290,12 @@ export class Heatmap {
       if (from !== this.nextCell) continue;
       // A cell that is too much for one answer is shown as far as it was read.
       this.nextCell = Math.max(cells.take(answer), from + 1);
-      if (this.nextCell >= cells.count) {
-        this.swept = true;
-        this.settledAt ||= performance.now();
-      }
+      this.swept = this.nextCell >= cells.count;
       this.draw();
-      if (this.swept) return;
+      if (!this.swept) continue;
+      this.settledAt ||= performance.now();
+      this.firstSettledAt ??= this.settledAt;
+      return;
     }
   }
 
@@ -385,8 +385,11 @@ export class Heatmap {
       cellCount: shown?.count,
       cells: shown ? [...shown.bytes] : [],
       settled: Boolean(this.settledAt) && this.swept,
+      // Since the page was opened.
+      firstSettledMs: this.firstSettledAt ?? null,
       // From the key or wheel to the drawn answer.
       settleMs: this.settledAt ? this.settledAt - this.movedAt : null,
+      layout: this.#layout(),
       cursorGfn: this.cursorGfn,
       cellText: this.spoken.textContent,
       layers: Object.fromEntries(LAYERS.map(
