@@ -214,6 +214,7 @@ int RunTdpctl(std::vector<std::string> args, Io io) {
   AddTopCommand(commands);
   AddHealthCommand(commands);
   AddDoctorCommand(commands);
+  AddWebCommand(commands);
   AddShellCommands(commands);
   if (!args.empty() && args.front() == kCompleteWord) {
     args.erase(args.begin());

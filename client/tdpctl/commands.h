@@ -30,6 +30,7 @@ void AddWorkingSetCommands(CommandSet& commands);
 void AddTopCommand(CommandSet& commands);
 void AddHealthCommand(CommandSet& commands);
 void AddDoctorCommand(CommandSet& commands);
+void AddWebCommand(CommandSet& commands);
 void AddShellCommands(CommandSet& commands);
 
 }  // namespace tdp::client

@@ -65,6 +65,8 @@ constexpr Example kExamples[] = {
     {"ws watch", "demo --interval=5s", "the same, every five seconds"},
     {"top", "", "every VM, redrawn every two seconds"},
     {"doctor", "", "what this host lacks, and how to mend it"},
+    {"web", "", "the link, to open in a browser"},
+    {"web", "--http=127.0.0.1:8080", "of a page at another port"},
     {"health", "", "exit code 0 if the daemon serves"},
     {"completion", "bash", "to source in ~/.bashrc"},
     {"man", "", "the manual page, for man -l -"},
