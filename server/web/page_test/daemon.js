@@ -25,10 +25,10 @@ class Daemon {
     daemon.process = childProcess.spawn(binary, [
       `--listen=unix:${socket}`, `--image_dir=${images}`,
       '--http=localhost:0', '--web', `--web_token_file=${tokenFile}`,
-    ], {stdio: ['ignore', 'pipe', 'inherit']});
+    ], {stdio: ['ignore', 'ignore', 'pipe']});
     daemon.ended = new Promise(
         (resolve) => daemon.process.on('exit', (code) => resolve(code)));
-    daemon.origin = await readOrigin(daemon.process.stdout);
+    daemon.origin = await readOrigin(daemon.process.stderr);
     daemon.token = fs.readFileSync(tokenFile, 'utf8').trim();
     daemon.api = loadApi();
     daemon.target = `unix:${socket}`;
@@ -156,15 +156,15 @@ function loadApi() {
 }
 
 // From the line that says that it serves.
-function readOrigin(stdout) {
+function readOrigin(stderr) {
   return new Promise((resolve, reject) => {
     let text = '';
-    stdout.on('data', (chunk) => {
+    stderr.on('data', (chunk) => {
       text += chunk;
       const match = /web page on (http:\/\/[^/]+)\//.exec(text);
       if (match) resolve(match[1]);
     });
-    stdout.on('end', () => reject(new Error(`the daemon said: ${text}`)));
+    stderr.on('end', () => reject(new Error(`the daemon said: ${text}`)));
   });
 }
 
