@@ -4,6 +4,8 @@ import {Cells, DIRTY} from './cells.js';
 import * as api from './api.js';
 import {faultCount} from './vm_charts.js';
 
+const OVERVIEW_REQUESTS = 4;
+
 export function mappedFrames(stats) {
   return Number(stats.leaf4kCount) + 512 * Number(stats.leaf2mCount) +
       512 * 512 * Number(stats.leaf1gCount);
@@ -34,18 +36,23 @@ export function faultRate(now, before) {
   return Math.max(0, faultCount(now) - faultCount(before)) / seconds;
 }
 
-// A few cells of each memslot: what an overview needs. What one answer does not
+// A few cells of each memslot: what an overview needs. What the answers do not
 // tell of stays unknown.
 export async function overview(vm, slot, count) {
   const base = Number(slot.baseGfn);
-  const frames = Number(slot.frameCount);
+  const end = base + Number(slot.frameCount);
   let framesPerCell = 1;
   const first = () => Math.floor(base / framesPerCell) * framesPerCell;
-  while (first() + framesPerCell * count < base + frames) framesPerCell *= 2;
-  const used = Math.ceil((base + frames - first()) / framesPerCell);
-  const cells = new Cells(first(), framesPerCell, used);
-  cells.take(
-      await api.getHeatmap(vm, first(), used * framesPerCell, used));
+  while (first() + framesPerCell * count < end) framesPerCell *= 2;
+  const cells = new Cells(
+      first(), framesPerCell, Math.ceil((end - first()) / framesPerCell));
+  let cell = 0;
+  for (let i = 0; i < OVERVIEW_REQUESTS && cell < cells.count; ++i) {
+    const rest = cells.count - cell;
+    cell = Math.max(cell + 1, cells.take(await api.getHeatmap(
+                                  vm, cells.gfnOf(cell), rest * framesPerCell,
+                                  rest)));
+  }
   return cells;
 }
 

@@ -46,7 +46,9 @@ class Page {
       if (message.type() === 'error') this.problems.push(message.text());
     });
     page.on('pageerror', (error) => this.problems.push(String(error)));
-    page.on('request', (request) => this.requests.push(request.url()));
+    // Without what stands behind the #, which is not sent.
+    page.on('request',
+            (request) => this.requests.push(request.url().split('#')[0]));
   }
 
   // The link that "tdpctl web" prints.
@@ -80,6 +82,19 @@ class Page {
   async key(...keys) {
     await this.page.focus('canvas.map');
     for (const key of keys) await this.page.keyboard.press(key);
+  }
+
+  // Clicks the cell of a frame on the map.
+  async clickFrame(gfn) {
+    const {vm: {map}} = await this.snapshot();
+    const {left, cellWidth, cellHeight, columns} = map.layout;
+    const cell = Math.floor((gfn - map.firstGfn) / map.framesPerCell);
+    const canvas = await this.page.$('canvas.map');
+    await canvas.scrollIntoView();
+    const box = await canvas.boundingBox();
+    await this.page.mouse.click(
+        box.x + left + (cell % columns + 0.5) * cellWidth,
+        box.y + (Math.floor(cell / columns) + 0.5) * cellHeight);
   }
 
   close() {

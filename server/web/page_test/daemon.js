@@ -106,13 +106,24 @@ class Daemon {
     });
   }
 
-  async runTouchGuest(vm, startGfn, endGfn) {
-    await this.loadTouchGuest(vm, startGfn, endGfn);
+  async runTouchGuest(vm, startGfn, endGfn, more = {}) {
+    await this.loadTouchGuest(vm, startGfn, endGfn, more);
     await this.call('VmService', 'startVm', {name: vm});
     await this.call('VcpuService', 'waitVcpu', {name: `${vm}/vcpus/0`});
     for (;;) {
       const {vm: {state}} = await this.call('VmService', 'getVm', {name: vm});
       if (state === 'STATE_STOPPED') return;
+    }
+  }
+
+  // Lets the guest touch a frame whose access waits, and answers the access.
+  async waitAt(vm, gfn) {
+    await this.loadTouchGuest(vm, gfn, gfn + 1);
+    await this.call('VmService', 'startVm', {name: vm});
+    for (;;) {
+      const {accesses} =
+          await this.call('EventService', 'listWaitingAccesses', {vm});
+      if (accesses.length > 0) return accesses[0];
     }
   }
 
