@@ -23,13 +23,27 @@ using testing::HasSubstr;
 TEST_F(DaemonTest, ExplainsItselfAndEveryFlag) {
   DaemonProcess& help = Run({"--help"});
   EXPECT_EQ(help.AwaitExit(), 0);
-  for (const char* flag :
-       {"--listen", "--hypervisor", "--image_dir", "--max_vms",
-        "--insecure_loopback", "--tls_cert", "--tls_key", "--tls_client_ca",
-        "--policy", "--socket_group", "--log_level", "--log_format", "--http",
-        "--http_public", "--dump_dir", "--max_page_table_bytes",
-        "--max_calls_per_client", "--max_streams_per_client",
-        "--max_frames_per_second_per_client"}) {
+  for (const char* flag : {"--listen",
+                           "--hypervisor",
+                           "--image_dir",
+                           "--max_vms",
+                           "--insecure_loopback",
+                           "--tls_cert",
+                           "--tls_key",
+                           "--tls_client_ca",
+                           "--policy",
+                           "--socket_group",
+                           "--log_level",
+                           "--log_format",
+                           "--http",
+                           "--http_public",
+                           "--web",
+                           "--web_token_file",
+                           "--dump_dir",
+                           "--max_page_table_bytes",
+                           "--max_calls_per_client",
+                           "--max_streams_per_client",
+                           "--max_frames_per_second_per_client"}) {
     EXPECT_THAT(help.Output(), HasSubstr(flag));
   }
   EXPECT_THAT(help.Output(), testing::Not(HasSubstr("flagfile")));
@@ -51,6 +65,7 @@ TEST_F(DaemonTest, RefusesACommandLineThatCannotBeMeant) {
       {{"--max_calls_per_client=0"}, "must be 1 to 8192"},
       {{"--max_streams_per_client=4097"}, "must be 1 to 4096"},
       {{"--max_frames_per_second_per_client=0"}, "must be 1 to 1073741824"},
+      {{"--web"}, "--web is served on the HTTP port, which needs --http="},
       {{"--hypervisor=xen"}, "is not auto, kvm or software"},
       {{"--image_dir=/nonexistent"}, "No such file or directory"},
       {{"--image_dir=/dev/null"}, "is no folder"},

@@ -89,6 +89,7 @@ class ServiceServer {
   std::string path() const { return absl::StrCat(folder_, "/s"); }
   VmRegistry& registry() { return *registry_; }
   RpcServer& server() { return *server_; }
+  Services& services() { return *services_; }
   Executor& executor() { return *executor_; }
   std::shared_ptr<grpc::Channel> Connect() const {
     return grpc::CreateChannel(absl::StrCat("unix:", path()),

@@ -26,7 +26,20 @@ TEST(HttpRequestTest, ReadsAGet) {
   EXPECT_EQ(request.path, "/metrics");
   EXPECT_EQ(request.query, "a=b&c");
   EXPECT_EQ(request.host, "x:1");
+  EXPECT_EQ(request.origin, "");
+  EXPECT_EQ(request.authorization, "");
   EXPECT_EQ(StatusOf("GET / HTTP/1.0\r\n\r\n"), 200);
+}
+
+TEST(HttpRequestTest, ReadsWhoAsks) {
+  HttpRequest request;
+  EXPECT_EQ(ParseHttpRequest("GET / HTTP/1.1\r\nHost: x:1\r\n"
+                             "ORIGIN:\thttp://x:1 \r\n"
+                             "authorization: Bearer a-b_c\r\n\r\n",
+                             &request),
+            200);
+  EXPECT_EQ(request.origin, "http://x:1");
+  EXPECT_EQ(request.authorization, "Bearer a-b_c");
 }
 
 TEST(HttpRequestTest, RefusesWhatIsNoPlainGet) {
@@ -49,6 +62,9 @@ TEST(HttpRequestTest, RefusesWhatIsNoPlainGet) {
       {"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 405},
       {"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", 405},
       {"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400},
+      {"GET / HTTP/1.0\r\nOrigin: a\r\norigin: a\r\n\r\n", 400},
+      {"GET / HTTP/1.0\r\nOrigin:\r\norigin: a\r\n\r\n", 400},
+      {"GET / HTTP/1.0\r\nAuthorization: a\r\nAuthorization: a\r\n\r\n", 400},
       {"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400},
       {"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400},
       {"GET / HTTP/1.1\r\nHost: x\r\nA: \x01\r\n\r\n", 400},
@@ -102,6 +118,28 @@ TEST(HttpRequestTest, KnowsTheMachineByNameAndAddressWhereItIsPublic) {
         "node7."}) {
     EXPECT_FALSE(IsAllowedHost(hosts, host)) << host;
   }
+}
+
+TEST(HttpRequestTest, TakesNoRequestOfAnotherSitesPage) {
+  const auto allowed = [](const char* host, const char* origin) {
+    return IsAllowedOrigin({.host = host, .origin = origin});
+  };
+  EXPECT_TRUE(allowed("localhost:9464", ""));
+  EXPECT_TRUE(allowed("localhost:9464", "http://localhost:9464"));
+  EXPECT_TRUE(allowed("[::1]:9464", "HTTP://[::1]:9464"));
+  for (const char* origin :
+       {"null", "http://evil.example", "http://localhost", "http://",
+        "https://localhost:9464", "http://localhost:94640",
+        "http://localhost:9464/", "localhost:9464", "http://127.0.0.1:9464"}) {
+    EXPECT_FALSE(allowed("localhost:9464", origin)) << origin;
+  }
+}
+
+TEST(HttpRequestTest, AnswersWithTheHeadersOfItsHandler) {
+  const std::string response =
+      FormatHttpResponse({.body = "x", .headers = {{"A", "b"}, {"C", "d"}}});
+  EXPECT_THAT(response, HasSubstr("\r\nA: b\r\nC: d\r\n"));
+  EXPECT_THAT(response, testing::EndsWith("\r\n\r\nx"));
 }
 
 TEST(HttpRequestTest, AnswersSoThatABrowserLearnsNothingFromIt) {

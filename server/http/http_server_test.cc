@@ -31,6 +31,12 @@ class HttpServerTest : public testing::Test {
     server_->AddRoute("/hello", [](const HttpRequest& request) {
       return HttpResponse{.body = "hello " + request.query};
     });
+    server_->AddRoutesBelow("/below/", [](const HttpRequest& request) {
+      return HttpResponse{.body = "below " + request.path};
+    });
+    server_->AddRoute("/below/one", [](const HttpRequest&) {
+      return HttpResponse{.body = "one"};
+    });
     server_->AddRoute("/large", [this](const HttpRequest&) {
       return HttpResponse{.body = std::string(large_bytes_, 'x')};
     });
@@ -76,6 +82,27 @@ TEST_F(HttpServerTest, RefusesWhatItDoesNotServe) {
   RawHttpClient garbage(port());
   garbage.Send("\x16\x03\x01 TLS, perhaps\r\n\r\n");
   EXPECT_THAT(garbage.ReadAll(), StartsWith("HTTP/1.1 400 "));
+}
+
+TEST_F(HttpServerTest, AnswersWhatIsBelowAPathUnlessThatIsARouteOfItsOwn) {
+  Start();
+  EXPECT_THAT(HttpGet(port(), "/below/two?x"), EndsWith("\nbelow /below/two"));
+  EXPECT_THAT(HttpGet(port(), "/below/"), EndsWith("\nbelow /below/"));
+  EXPECT_THAT(HttpGet(port(), "/below/one"), EndsWith("\none"));
+  EXPECT_THAT(HttpGet(port(), "/below"), StartsWith("HTTP/1.1 404 "));
+}
+
+TEST_F(HttpServerTest, RefusesThePagesOfOtherSites) {
+  Start();
+  const auto get = [this](const std::string& origin) {
+    RawHttpClient client(port());
+    client.Send("GET /hello HTTP/1.1\r\nHost: localhost\r\nOrigin: " + origin +
+                "\r\n\r\n");
+    return client.ReadAll();
+  };
+  EXPECT_THAT(get("http://localhost"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(get("http://evil.example"), StartsWith("HTTP/1.1 403 "));
+  EXPECT_THAT(get("null"), StartsWith("HTTP/1.1 403 "));
 }
 
 TEST_F(HttpServerTest, IsCalledAsItsMachineWhereItIsPublic) {

@@ -147,6 +147,11 @@ class FakeVm final : public Vm {
   // Answers these verbs, without a lock. Until it is set they reach the end of
   // a good range and change nothing.
   void SetVerbHookForTest(VerbHook hook);
+  using WalkHook = std::function<absl::StatusOr<Gfn>(
+      GfnRange range, const WalkRangeOptions& options, size_t max_entries,
+      std::vector<SpteView>& out)>;
+  // Answers WalkRange(), without a lock.
+  void SetWalkHookForTest(WalkHook hook);
   // The next WriteMemory takes `bytes` bytes and then fails.
   void FailWriteAfterForTest(uint64_t bytes);
   // The guest writes the frame: each consumer sees it.
@@ -227,6 +232,7 @@ class FakeVm final : public Vm {
   std::map<uint64_t, char> bytes_ ABSL_GUARDED_BY(mutex_);
   uint64_t fail_write_after_ ABSL_GUARDED_BY(mutex_) = ~uint64_t{0};
   std::function<void(const WorkBudget&)> map_hook_ ABSL_GUARDED_BY(mutex_);
+  WalkHook walk_hook_ ABSL_GUARDED_BY(mutex_);
   VerbHook verb_hook_ ABSL_GUARDED_BY(mutex_);
   EstimateHook estimate_hook_ ABSL_GUARDED_BY(mutex_);
   // By consumer.

@@ -107,6 +107,12 @@ absl::StatusOr<Gfn> FakeVm::WalkRange(GfnRange range,
                                       const WalkRangeOptions& options,
                                       size_t max_entries,
                                       std::vector<SpteView>& out) const {
+  WalkHook hook;
+  {
+    absl::MutexLock lock(&mutex_);
+    hook = walk_hook_;
+  }
+  if (hook) return hook(range, options, max_entries, out);
   absl::MutexLock lock(&mutex_);
   const absl::Status checked = CheckRange(range);
   if (!checked.ok()) return checked;
@@ -125,6 +131,11 @@ absl::StatusOr<Gfn> FakeVm::WalkRange(GfnRange range,
     out.push_back(ViewOf(gfn));
   }
   return range.end;
+}
+
+void FakeVm::SetWalkHookForTest(WalkHook hook) {
+  absl::MutexLock lock(&mutex_);
+  walk_hook_ = std::move(hook);
 }
 
 absl::StatusOr<WalkFramesResult> FakeVm::WalkFrames(
@@ -264,7 +275,7 @@ absl::StatusOr<EventBatch> FakeVm::ReadEvents(int64_t start_sequence,
     return MakeError(
         ErrorReason::kEventsTruncated,
         absl::StrCat("events before ", first, " are no longer kept"),
-        {{"firstSequence", absl::StrCat(first)}});
+        {{"oldestSequence", absl::StrCat(first)}});
   }
   for (const Event& event : events_) {
     if (event.sequence < batch.next_sequence) continue;

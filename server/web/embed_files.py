@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Writes web_files.cc: the files of the web page as constants of the daemon.
 
 Refuses a page that is too large, and one that asks others for anything.

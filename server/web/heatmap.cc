@@ -14,7 +14,7 @@ namespace tdp::server {
 namespace {
 
 // Of one step of the walk: the clock is read between steps.
-constexpr size_t kStepEntries = 4096;
+constexpr size_t kStepLeaves = 4096;
 
 using Layers = uint32_t;  // bit i stands for layer i
 
@@ -101,7 +101,8 @@ class CellCounts {
 
 struct WalkEnd {
   Gfn next_gfn;
-  size_t entry_count = 0;
+  size_t leaf_count = 0;
+  size_t step_count = 0;
 };
 
 absl::StatusOr<WalkEnd> AddLeaves(const Vm& vm, GfnRange range,
@@ -113,7 +114,7 @@ absl::StatusOr<WalkEnd> AddLeaves(const Vm& vm, GfnRange range,
   do {
     leaves.clear();
     const size_t room =
-        std::min(kStepEntries, budget.max_entries - walk.entry_count);
+        std::min(kStepLeaves, budget.max_leaves - walk.leaf_count);
     // Not a walk that is resumed: the tables may have changed, and a huge leaf
     // that lies around the next frame now has not been seen.
     TDP_ASSIGN_OR_RETURN(
@@ -131,8 +132,9 @@ absl::StatusOr<WalkEnd> AddLeaves(const Vm& vm, GfnRange range,
                            {{"gfn", Hex(next.value())}});
     }
     walk.next_gfn = next;
-    walk.entry_count += leaves.size();
-  } while (walk.next_gfn < range.end && walk.entry_count < budget.max_entries &&
+    walk.leaf_count += leaves.size();
+    ++walk.step_count;
+  } while (walk.next_gfn < range.end && walk.leaf_count < budget.max_leaves &&
            absl::Now() < end);
   return walk;
 }
@@ -152,7 +154,8 @@ absl::StatusOr<Heatmap> MakeHeatmap(const Vm& vm, GfnRange range,
                     .frames_per_cell = counts.frames_per_cell(),
                     .cell_count = counts.size(),
                     .next_gfn = walk.next_gfn,
-                    .entry_count = walk.entry_count};
+                    .leaf_count = walk.leaf_count,
+                    .step_count = walk.step_count};
   size_t told = counts.size();
   if (walk.next_gfn < range.end) {
     const size_t unfinished = counts.CellOf(walk.next_gfn);

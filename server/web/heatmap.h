@@ -40,7 +40,7 @@ enum class HeatLayer {
 inline constexpr size_t kHeatLayerCount = 8;
 
 struct HeatmapBudget {
-  size_t max_entries = size_t{1} << 18;
+  size_t max_leaves = size_t{1} << 18;
   absl::Duration time = absl::Milliseconds(20);
 };
 
@@ -55,8 +55,10 @@ struct Heatmap {
   Gfn next_gfn;
   // kHeatLayerCount bytes for each cell; 0 from that of next_gfn on.
   std::string cells;
-  // The present leaves that were visited.
-  size_t entry_count = 0;
+  // The work: present leaves, and steps of the walk, each of which passes a
+  // bounded number of entries.
+  size_t leaf_count = 0;
+  size_t step_count = 0;
 };
 
 // Cells begin at range.start and are as small as `max_cells` lets them be.

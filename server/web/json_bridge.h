@@ -31,7 +31,7 @@ class JsonBridge {
   JsonBridge(const JsonBridge&) = delete;
   JsonBridge& operator=(const JsonBridge&) = delete;
 
-  // `name` is as in MethodTraits, "VmService.GetVm". `object` outlives this.
+  // `name` is e.g. "VmService/GetVm". `object` outlives this.
   template <typename Object, typename Request, typename Response>
   void Offer(std::string name, Object* object,
              absl::Status (Object::*handler)(CallContext&, const Request&,

@@ -9,7 +9,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "engine/base/errors.h"
 #include "server/base/status_macros.h"
@@ -25,6 +24,7 @@
 namespace tdp::server {
 namespace {
 
+constexpr int kReadAttempts = 4;
 constexpr uint64_t kMaxSequence = std::numeric_limits<int64_t>::max();
 
 HttpResponse JsonResponse(int status, std::string body) {
@@ -93,8 +93,7 @@ absl::StatusOr<std::string> WebApi::Call(absl::string_view method,
                                          absl::string_view query_text) const {
   TDP_ASSIGN_OR_RETURN(const Query query,
                        Query::Parse(query_text, {"request"}));
-  return bridge_.Call(absl::StrReplaceAll(method, {{"/", "."}}),
-                      query.Text("request"));
+  return bridge_.Call(method, query.Text("request"));
 }
 
 absl::StatusOr<std::string> WebApi::Events(absl::string_view query_text) const {
@@ -109,14 +108,15 @@ absl::StatusOr<std::string> WebApi::Events(absl::string_view query_text) const {
                        query.Number("max", 1, kMaxWebEvents, kMaxWebEvents));
   absl::StatusOr<EventBatch> batch =
       vm->ReadEvents(static_cast<int64_t>(start), max);
-  // Events may go while the oldest one is asked for.
   bool truncated = false;
-  while (!batch.ok()) {
+  // Again if more events go while the oldest one is asked for.
+  for (int i = 0; i < kReadAttempts && !batch.ok(); ++i) {
     const std::optional<int64_t> oldest = OldestSequence(batch.status());
     if (!oldest.has_value()) return batch.status();
     truncated = true;
     batch = vm->ReadEvents(*oldest, max);
   }
+  if (!batch.ok()) return batch.status();
   v1::WatchEventsResponse events;
   for (const Event& event : batch->events) {
     ToProto(vm.id, event, events.add_events());
