@@ -383,7 +383,7 @@ export class Heatmap {
       firstGfn: shown?.firstGfn,
       framesPerCell: shown?.framesPerCell,
       cellCount: shown?.count,
-      cells: shown ? [...shown.bytes] : [],
+      cells: shown ? hexOf(shown.bytes) : '',
       settled: Boolean(this.settledAt) && this.swept,
       // Since the page was opened.
       firstSettledMs: this.firstSettledAt ?? null,
@@ -399,6 +399,10 @@ export class Heatmap {
           }])),
     };
   }
+}
+
+function hexOf(bytes) {
+  return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
 }
 
 function shortName(slot) {

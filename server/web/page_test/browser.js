@@ -7,8 +7,8 @@ const os = require('os');
 const path = require('path');
 const puppeteer = require('puppeteer-core');
 
-const PATIENCE_MS = 20000;
-const POLL_MS = 50;
+const PATIENCE_MS = 60000;
+const POLL_MS = 100;
 
 class Browser {
   static async start() {

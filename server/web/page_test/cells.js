@@ -37,7 +37,7 @@ async function forEachLayer(daemon, vm, startGfn, endGfn, on) {
 
 // The bytes of the frames [startGfn, endGfn).
 async function frameCells(daemon, vm, startGfn, endGfn) {
-  const bytes = new Array((endGfn - startGfn) * LAYERS).fill(0);
+  const bytes = Buffer.alloc((endGfn - startGfn) * LAYERS);
   await forEachLayer(daemon, vm, startGfn, endGfn, (layer, gfn, frames) => {
     const end = Math.min(gfn + frames, endGfn);
     for (let i = Math.max(gfn, startGfn); i < end; ++i) {
@@ -57,4 +57,4 @@ async function totals(daemon, vm, startGfn, endGfn) {
   return sums;
 }
 
-module.exports = {DIRTY, LAYERS, WAITING, frameCells, totals};
+module.exports = {LAYERS, frameCells, totals};

@@ -86,9 +86,9 @@ class Daemon {
     }
   }
 
-  async makeVm(id, slots) {
+  async makeVm(id, slots, vcpuCount = 1) {
     const vm = `vms/${id}`;
-    await this.call('VmService', 'createVm', {vmId: id, vm: {vcpuCount: 1}});
+    await this.call('VmService', 'createVm', {vmId: id, vm: {vcpuCount}});
     for (const [memslotId, baseGfn, frameCount, more] of slots) {
       await this.call('MemslotService', 'createMemslot', {
         parent: vm,
@@ -99,9 +99,9 @@ class Daemon {
     return vm;
   }
 
-  loadTouchGuest(vm, startGfn, endGfn, more = {}) {
+  loadTouchGuest(vm, startGfn, endGfn, more = {}, vcpu = 0) {
     return this.call('VcpuService', 'loadGuest', {
-      name: `${vm}/vcpus/0`,
+      name: `${vm}/vcpus/${vcpu}`,
       guest: {touch: {range: {startGfn, endGfn}, write: true, ...more}},
     });
   }
