@@ -5,7 +5,7 @@ readonly BIN_DIR="$CACHE/bin"
 readonly START_SECONDS=10
 readonly STOP_SECONDS=15
 daemon_pid=""
-stir_pid=""
+helper_pids=()
 
 # Builds both binaries and puts them where their paths are short and no later
 # build replaces them under a running daemon.
@@ -67,8 +67,10 @@ verb_run() {
     --passes=-1 >/dev/null
   tdpctl vm start demo
   stir_memory &
-  stir_pid=$!
-  at_exit stop_stirring
+  helper_pids+=($!)
+  tdpctl ws watch demo >/dev/null 2>&1 &
+  helper_pids+=($!)
+  at_exit stop_helpers
   print_commands
   say "the web page: $(tdpctl web --http="$http" --token-file="$token")"
   trap 'exit 0' INT TERM
@@ -78,8 +80,8 @@ verb_run() {
   die "the daemon ended by itself with status $status"
 }
 
-# What somebody who manages the memory of the demo VM would do, so that there is
-# something to see: collapse and zap in turns, and ask what is still used.
+# What somebody who manages the memory of the demo VM could do, so that there is
+# something to see.
 stir_memory() {
   local mib
   while true; do
@@ -87,16 +89,15 @@ stir_memory() {
       sleep 1
       {
         tdpctl zap demo "${mib}M..$((mib + 2))M" &&
-          tdpctl collapse demo 0..32M &&
-          tdpctl age demo 0..64M
+          tdpctl collapse demo "$(((mib + 32) % 64))M+4M"
       } >/dev/null 2>&1 || return 0
     done
   done
 }
 
-stop_stirring() {
-  kill "$stir_pid" 2>/dev/null
-  wait "$stir_pid" 2>/dev/null
+stop_helpers() {
+  kill "${helper_pids[@]}" 2>/dev/null
+  wait "${helper_pids[@]}" 2>/dev/null
 }
 
 print_commands() {

@@ -80,6 +80,10 @@ export function getHeatmap(vm, firstGfn, frameCount, cellCount) {
   return get('heatmap', {vm, firstGfn, frameCount, cellCount});
 }
 
+export function getWorkingSet(vm) {
+  return get('workingSet', {vm});
+}
+
 export function getCharts() {
   return get('charts', {});
 }

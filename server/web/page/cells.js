@@ -23,7 +23,8 @@ export const LAYERS = [
   {byte: WAITING, key: 'waiting', name: 'waiting'},
 ];
 
-// The cells of a view: `count` groups of `framesPerCell` frames from `firstGfn`.
+// The cells of a view: `count` groups of `framesPerCell` frames from
+// `firstGfn`.
 export class Cells {
   constructor(firstGfn, framesPerCell, count) {
     this.firstGfn = firstGfn;

@@ -75,7 +75,8 @@ export class LineChart {
     setAttribute(
         this.svg, 'aria-label',
         `${this.title}: ${this.value.textContent} now, at most ` +
-            `${this.format(highest)} in the last ${this.values.length} samples`);
+            `${this.format(highest)} in the last ` +
+            `${this.values.length} samples`);
   }
 
   snapshot() {
@@ -119,6 +120,7 @@ export class BarChart {
   snapshot() {
     return {
       title: this.title,
+      value: this.value.textContent,
       rows: [...this.body.children].map(
           (row) => [...row.children].map((cell) => cell.textContent)),
       note: this.note.textContent,

@@ -84,7 +84,10 @@ export function parseDuration(text) {
 
 // STATE_RUNNING -> "running", FAULT_POLICY_MAP -> "fault policy map".
 export function words(enumName, prefix = '') {
-  return (enumName ?? '').replace(prefix, '').replaceAll('_', ' ').toLowerCase();
+  return (enumName ?? '')
+      .replace(prefix, '')
+      .replaceAll('_', ' ')
+      .toLowerCase();
 }
 
 export function accessText(access) {

@@ -1,8 +1,9 @@
-// Draws the cells of a map onto a canvas. What a cell shows differs by place and
-// shape, not by hue alone: the mapping is a bar from the left, as long as its
-// share, darker or lighter by page size; young is a mark at the top left, dirty one
-// at the bottom right, both the stronger the larger their share; protected is a
-// line on the right, waiting a frame around the cell with a cross in it.
+// Draws the cells of a map onto a canvas. What a cell shows differs by place
+// and shape, not by hue alone: the mapping is a bar from the left, as long as
+// its share, darker or lighter by page size; young is a mark at the top left,
+// dirty one at the bottom right, both the stronger the larger their share;
+// protected is a line on the right, waiting a frame around the cell with a cross
+// in it.
 
 import * as cells from './cells.js';
 
@@ -121,7 +122,8 @@ export class Painter {
     }
   }
 
-  // Last, for it reaches over the neighbours: a waiting vCPU must not be missed.
+  // Last, for it reaches over the neighbours: a waiting vCPU must not be
+  // missed.
   #waiting(view, layout, colours, hidden) {
     if (hidden.has(cells.WAITING)) return;
     const {context} = this;
@@ -148,8 +150,8 @@ export class Painter {
   #labels(view, layout, colours, labelOf) {
     const {context} = this;
     context.fillStyle = colours['text-dim'];
-    context.font = `${10.5 * layout.ratio}px ui-monospace, "DejaVu Sans Mono", ` +
-        'Menlo, Consolas, monospace';
+    context.font = `${10.5 * layout.ratio}px ui-monospace, ` +
+        '"DejaVu Sans Mono", Menlo, Consolas, monospace';
     context.textBaseline = 'top';
     context.textAlign = 'right';
     const rows = Math.ceil(view.count / layout.columns);

@@ -112,7 +112,8 @@ export function decode(spte) {
   const raw = BigInt(spte.raw);
   const state = stateOf(spte);
   return FIELDS.map(({high, low = high, name, hex, meaning, leaf, table}) => {
-    const value = Number((raw >> BigInt(low)) & ((1n << BigInt(high - low + 1)) - 1n));
+    const value =
+        Number(BigInt.asUintN(high - low + 1, raw >> BigInt(low)));
     const explain = {leaf: leaf ?? meaning, table: table ?? meaning}[state] ??
         (state === 'not present' ? meaning : undefined);
     return {

@@ -31,7 +31,8 @@ export function changeMark(stats) {
 // Faults a second between two readings of VmStats.
 export function faultRate(now, before) {
   if (!before) return null;
-  const seconds = (new Date(now.sampleTime) - new Date(before.sampleTime)) / 1e3;
+  const seconds =
+      (new Date(now.sampleTime) - new Date(before.sampleTime)) / 1000;
   if (seconds <= 0) return null;
   return Math.max(0, faultCount(now) - faultCount(before)) / seconds;
 }

@@ -84,9 +84,10 @@ export class VmView {
 
   async #refreshSlow() {
     this.slowAt = performance.now();
-    const charts = await api.getCharts();
-    this.charts.setCalls(charts);
-    this.charts.setWorkingSet(charts.workingSet);
+    const [calls, {workingSet}] =
+        await Promise.all([api.getCharts(), api.getWorkingSet(this.name)]);
+    this.charts.setCalls(calls);
+    this.charts.setWorkingSet(workingSet);
     if (this.mark !== this.dirtyMark) {
       this.dirtyMark = this.mark;
       const overviews = [];

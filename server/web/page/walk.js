@@ -29,8 +29,8 @@ export class Walk {
   async refresh() {
     if (this.gfn === null) return;
     const gfn = this.gfn;
-    const {sptes} =
-        await api.call('MmuService', 'WalkGfn', {vm: this.vm, gfn: String(gfn)});
+    const {sptes} = await api.call(
+        'MmuService', 'WalkGfn', {vm: this.vm, gfn: String(gfn)});
     if (gfn !== this.gfn) return;
     const signature = JSON.stringify(sptes);
     if (signature === this.signature) return;

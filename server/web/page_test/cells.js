@@ -1,5 +1,5 @@
-// What the map should show, worked out from the RPCs: 8 bytes for each frame, as
-// server/web/heatmap.h has them.
+// What the map should show, worked out from the RPCs: 8 bytes for each frame,
+// as server/web/heatmap.h has them.
 
 'use strict';
 

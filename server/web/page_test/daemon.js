@@ -36,8 +36,8 @@ class Daemon {
     return daemon;
   }
 
-  // call('MmuService', 'mapRange', {...}); messages as proto3 JSON has them, but
-  // for 64-bit integers, which are numbers, and raw entries, which are strings.
+  // call('MmuService', 'mapRange', {...}). Enums are names and 64-bit integers
+  // strings, as in proto3's JSON.
   call(service, method, request) {
     return new Promise((resolve, reject) => {
       this.#client(service)[method](
@@ -55,6 +55,14 @@ class Daemon {
       stream.on('error', reject);
       stream.on('end', () => resolve(messages));
     });
+  }
+
+  // A stream that is cancelled in the end, and not read.
+  stream(service, method, request) {
+    const stream = this.#client(service)[method](request);
+    stream.on('error', () => {});  // of the cancellation
+    stream.resume();
+    return stream;
   }
 
   // The events of a VM that are there; there must be one.

@@ -180,6 +180,17 @@ const tests = {
                      [access.accessId, gfn, '-w', String(access.vcpuIndex)]);
   },
 
+  async theWorkingSetIsWhatAClientGotLast() {
+    const {workingSet: {buckets}} = await daemon.call(
+        'WorkingSetService', 'estimateWorkingSet', {vm: shown});
+    const frames =
+        buckets.reduce((sum, {frameCount}) => sum + Number(frameCount), 0);
+    const total = `${Number((frames / 256).toPrecision(3))} MiB`;
+    await page.until(`a working set of ${total}`, ({vm}) => vm.charts.some(
+        ({title, value}) => title === 'Working set by age' &&
+            value === total));
+  },
+
   async theTotalsOfAWholeMemslotAreThoseOfTheWalk() {
     await page.openVm(sparse);
     for (const [id, base, count] of [['low', 0, GIB_FRAMES],
@@ -439,7 +450,8 @@ async function main(tdpd) {
   return failed.length;
 }
 
-main(process.argv[2]).then((failed) => process.exit(failed ? 1 : 0), (error) => {
-  console.error(error);
-  process.exit(1);
-});
+main(process.argv[2])
+    .then((failed) => process.exit(failed ? 1 : 0), (error) => {
+      console.error(error);
+      process.exit(1);
+    });

@@ -12,11 +12,14 @@ const {Daemon} = require('./daemon.js');
 const MIB_FRAMES = 256;
 const GIB_FRAMES = 1024 * MIB_FRAMES;
 const MAX_BYTES = 120 * 1000;
-const SIZES = {list: {width: 1280, height: 346}, vm: {width: 1280, height: 880}};
+const SIZES = {
+  list: {width: 1280, height: 346},
+  vm: {width: 1100, height: 880},
+};
 const CHART_SAMPLES = 15;
 
-// A VM whose memory shows every layer of the map: its first vCPU waits, the other
-// one writes.
+// A VM whose memory shows every layer of the map: its first vCPU waits, the
+// other one writes.
 async function makeShop(daemon) {
   const vm = await daemon.makeVm('shop', [['ram', 0, 64 * MIB_FRAMES]], 2);
   const change = (method, start, end, more) => daemon.ranged(
@@ -87,10 +90,13 @@ async function main(tdpd, folder) {
     await page.openVm(shop);
     await page.clickFrame(37 * MIB_FRAMES);
     const stop = stir(daemon, shop);
+    const watch =
+        daemon.stream('WorkingSetService', 'watchWorkingSet', {vm: shop});
     await page.until('curves in the charts',
                      ({vm}) => vm.charts[0].values.length > CHART_SAMPLES);
     await page.page.mouse.move(0, 0);
     await take(page, 'vm', path.join(folder, 'memory'));
+    watch.cancel();
     await stop();
     assert.deepEqual(page.problems, []);
   } finally {
