@@ -256,9 +256,10 @@ absl::Status Daemon::Serve(const DaemonOptions& options) {
   if (observe_->http() != nullptr) {
     absl::StrAppend(&ready_line_, ", metrics on http://",
                     observe_->http_address(), "/metrics");
-    if (options.web)
+    if (options.web) {
       absl::StrAppend(&ready_line_, ", web page on http://",
                       observe_->http_address(), "/");
+    }
   }
   return absl::OkStatus();
 }

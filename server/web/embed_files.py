@@ -29,15 +29,12 @@ NAMESPACE = re.compile(rb"http://www\.w3\.org/(?:2000/svg|1999/xhtml|1999/xlink)
 
 def outside_url(text):
     """What in `text` names another host, or None."""
-    found = OUTSIDE_URL.search(NAMESPACE.sub(b"", text))
+    text = NAMESPACE.sub(b"", text)
+    found = OUTSIDE_URL.search(text)
     if found is None:
         return None
-    return text_around(NAMESPACE.sub(b"", text), found)
-
-
-def text_around(text, found):
-    return text[found.start():found.end() + 40].split(b"\n")[0].decode(
-        "utf-8", "replace")
+    shown = text[found.start():found.end() + 40].split(b"\n")[0]
+    return shown.decode("utf-8", "replace")
 
 
 def problem_of(name, data):

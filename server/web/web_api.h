@@ -9,9 +9,12 @@
 #ifndef SERVER_WEB_WEB_API_H_
 #define SERVER_WEB_WEB_API_H_
 
+#include <cstddef>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "engine/vm/vm_registry.h"
 #include "server/http/http_request.h"
 #include "server/observe/metric_source.h"

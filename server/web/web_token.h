@@ -9,7 +9,9 @@
 #ifndef SERVER_WEB_WEB_TOKEN_H_
 #define SERVER_WEB_WEB_TOKEN_H_
 
+#include <cstddef>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
