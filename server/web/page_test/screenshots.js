@@ -14,7 +14,7 @@ const GIB_FRAMES = 1024 * MIB_FRAMES;
 const MAX_BYTES = 120 * 1000;
 const SIZES = {
   list: {width: 1280, height: 346},
-  vm: {width: 1100, height: 880},
+  vm: {width: 1100, height: 760},
 };
 const CHART_SAMPLES = 15;
 
