@@ -62,7 +62,7 @@ const FIELDS = [
   {
     high: 8,
     name: 'A',
-    leaf: yesNo('accessed', 'old: next touch faults'),
+    leaf: yesNo('accessed', 'old: a touch faults'),
   },
   {
     high: 7,

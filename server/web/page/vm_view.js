@@ -20,7 +20,8 @@ export class VmView {
     this.name = name;
     this.wake = wake;
     this.id = name.replace('vms/', '');
-    this.mark = null;
+    this.mark = null;       // of the last statistics; see changeMark()
+    this.mapIsOld = false;
     this.slowAt = -Infinity;
     this.dirtyMark = null;
     this.slots = null;
@@ -72,11 +73,15 @@ export class VmView {
     this.#showStats(stats);
     const mark = changeMark(stats);
     if (mark !== this.mark || kinds.has('memslotChanged')) {
-      // A sweep that is under way ends first, so that a guest which never rests
-      // cannot keep the rest of the map from being shown.
-      if (!this.map.needsMore) this.map.restart();
       this.mark = mark;
+      this.mapIsOld = true;
       await Promise.all([this.waiting.refresh(), this.walk.refresh()]);
+    }
+    // A sweep that is under way ends first, so that a guest which never rests
+    // cannot keep the rest of the map from being shown.
+    if (this.mapIsOld && !this.map.needsMore) {
+      this.mapIsOld = false;
+      this.map.restart();
     }
     await this.map.refresh();
     if (performance.now() - this.slowAt > SLOW_MS) await this.#refreshSlow();

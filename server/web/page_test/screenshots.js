@@ -96,6 +96,7 @@ async function main(tdpd, folder) {
                      ({vm}) => vm.charts[0].values.length > CHART_SAMPLES);
     await page.page.mouse.move(0, 0);
     await take(page, 'vm', path.join(folder, 'memory'));
+    await take(page, 'vm', path.join(folder, 'charts'), '.charts-card');
     watch.cancel();
     await stop();
     assert.deepEqual(page.problems, []);
@@ -105,7 +106,8 @@ async function main(tdpd, folder) {
   }
 }
 
-async function take(page, size, name) {
+// Of what is seen, or of one element.
+async function take(page, size, name, selector) {
   await page.page.setViewport(SIZES[size]);
   for (const value of ['light', 'dark']) {
     await page.page.emulateMediaFeatures(
@@ -113,8 +115,8 @@ async function take(page, size, name) {
     // Two frames later it is drawn.
     await page.page.evaluate(() => new Promise((resolve) =>
         requestAnimationFrame(() => requestAnimationFrame(resolve))));
-    const png =
-        await page.page.screenshot({path: `${name}-${value}.png`});
+    const what = selector ? await page.page.$(selector) : page.page;
+    const png = await what.screenshot({path: `${name}-${value}.png`});
     console.log(`${name}-${value}.png: ${png.length} bytes`);
     assert.ok(png.length < MAX_BYTES, 'the picture is too large');
   }
