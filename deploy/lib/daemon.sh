@@ -89,7 +89,8 @@ stir_memory() {
       sleep 1
       {
         tdpctl zap demo "${mib}M..$((mib + 2))M" &&
-          tdpctl collapse demo "$(((mib + 32) % 64))M+4M"
+          tdpctl collapse demo "$(((mib + 32) % 64))M+4M" &&
+          tdpctl write-protect demo "$(((mib + 16) % 64))M+4M"
       } >/dev/null 2>&1 || return 0
     done
   done

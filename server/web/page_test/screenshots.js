@@ -43,6 +43,8 @@ function stir(daemon, vm) {
     for (let i = 0; !stopped; i = (i + 1) % 14) {
       const start = (44 + i) * MIB_FRAMES;
       await daemon.ranged('zapRange', vm, start, start + MIB_FRAMES);
+      await daemon.ranged('writeProtectRange', vm, 44 * MIB_FRAMES,
+                          50 * MIB_FRAMES);
       await daemon.ranged('ageRange', vm, 44 * MIB_FRAMES, 58 * MIB_FRAMES);
       await new Promise((resolve) => setTimeout(resolve, 400));
     }
