@@ -30,9 +30,11 @@ export class Heatmap {
     this.hidden = new Set();
     this.cursorGfn = -1;
     this.nextCell = 0;      // where the sweep over the cells goes on
-    this.fetching = null;   // the sweep that is under way
-    this.settledAt = 0;
-    this.painted = 0;
+    this.swept = false;     // it has come to the end
+    this.fetching = null;   // the part of it that is under way
+    this.movedAt = 0;       // when these frames came into view
+    this.settledAt = 0;     // when all of them were drawn; 0: not yet
+    this.firstSettledAt = null;
     this.#build();
     this.resizes = new ResizeObserver(() => this.#resized());
     this.resizes.observe(this.canvas);
@@ -308,7 +310,6 @@ export class Heatmap {
     this.painter.paint(
         shown, layout, this.colours, this.hidden,
         cell < shown.count ? cell : -1, formatHex);
-    this.painted = performance.now();
     this.#texts(shown);
   }
 
@@ -386,7 +387,7 @@ export class Heatmap {
       cells: shown ? hexOf(shown.bytes) : '',
       settled: Boolean(this.settledAt) && this.swept,
       // Since the page was opened.
-      firstSettledMs: this.firstSettledAt ?? null,
+      firstSettledMs: this.firstSettledAt,
       // From the key or wheel to the drawn answer.
       settleMs: this.settledAt ? this.settledAt - this.movedAt : null,
       layout: this.#layout(),
