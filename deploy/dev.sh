@@ -31,7 +31,8 @@ usage() {
 usage: deploy/dev.sh VERB
 
   setup          install what the other verbs need
-  run            build, start the daemon with a demo VM, until Ctrl-C
+  run            build, start the daemon with a demo VM and the web page, until
+                 Ctrl-C
   demo           build, play the demo as a script that checks every figure
   test [--long]  all checks and tests; --long adds the tests that take minutes,
                  and the fuzzers
@@ -40,6 +41,7 @@ usage: deploy/dev.sh VERB
   package        build the Debian package, tdpd_VERSION_ARCHITECTURE.deb
   bench          run the benchmarks: 20 minutes at most once they are built
   link-order     find out anew which functions the daemon needs side by side
+  screenshots    take the pictures of the web page in deploy/README.md again
   mutate [ID...] break lines that matter, one at a time, and see that the tests
                  notice; hours, unless mutants are named
 
@@ -66,7 +68,7 @@ main() {
       verb_fuzz "$@"
       ;;
     mutate) verb_mutate "$@" ;;
-    setup | run | demo | package | bench | link-order)
+    setup | run | demo | package | bench | link-order | screenshots)
       [[ $# -eq 0 ]] || usage_error "$verb takes no argument, not \"$1\""
       "verb_$verb"
       ;;

@@ -268,7 +268,8 @@ absl::Status Daemon::AddWeb(const std::string& token_file) {
   TDP_ASSIGN_OR_RETURN(WebToken token, WebToken::Open(token_file));
   services_->OfferTo(bridge_);
   web_api_ = std::make_unique<WebApi>(std::move(token), *registry_, bridge_,
-                                      observe_->rpc_metrics());
+                                      observe_->rpc_metrics(),
+                                      services_->newest_working_sets());
   AddWebPage(*web_api_, *observe_->http());
   return absl::OkStatus();
 }

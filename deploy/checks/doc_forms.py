@@ -91,7 +91,8 @@ class Forms:
     def dev_sh(self, words):
         usage = re.search(r"usage\(\) \{(.*?)\n\}", self.read("deploy/dev.sh"),
                           re.S).group(1)
-        verbs = re.findall(r"^  ([a-z]+)\b", usage, re.M)
+        usage = usage[usage.index("usage:"):]
+        verbs = re.findall(r"^  ([a-z][a-z-]*)(?=\s)", usage, re.M)
         need(words and words[0] in verbs, f"verbs are {', '.join(verbs)}")
         for name, _ in options(words):
             need(f"{words[0]} [{name}]" in usage, f"no option {name}")

@@ -5,6 +5,7 @@ readonly BIN_DIR="$CACHE/bin"
 readonly START_SECONDS=10
 readonly STOP_SECONDS=15
 daemon_pid=""
+helper_pids=()
 
 # Builds both binaries and puts them where their paths are short and no later
 # build replaces them under a running daemon.
@@ -20,12 +21,12 @@ build_binaries() {
   install "$tdpd" "$tdpctl" "$BIN_DIR/"
 }
 
-# start_daemon: on a Unix socket of its own, until the script ends.
+# start_daemon [FLAG...]: on a Unix socket of its own, until the script ends.
 start_daemon() {
   make_scratch
   mkdir "$SCRATCH/images"
   SOCKET="$SCRATCH/tdpd.sock"
-  "$BIN_DIR/tdpd" --listen="unix:$SOCKET" --image_dir="$SCRATCH/images" &
+  "$BIN_DIR/tdpd" --listen="unix:$SOCKET" --image_dir="$SCRATCH/images" "$@" &
   daemon_pid=$!
   at_exit stop_daemon
   local deadline=$((SECONDS + START_SECONDS))
@@ -56,19 +57,48 @@ tdpctl() { "$BIN_DIR/tdpctl" --target="unix:$SOCKET" "$@"; }
 verb_run() {
   build_binaries
   say "starting the daemon; Ctrl-C stops it"
-  start_daemon
-  say "a VM that writes to its 64 MiB over and over"
+  make_scratch
+  local http=127.0.0.1:9464 token="$SCRATCH/web_token"
+  start_daemon --http="$http" --web --web_token_file="$token"
+  say "a VM that writes to its 64 MiB, a hot tenth of them most of the time"
   tdpctl vm create demo --vcpus=1 >/dev/null
   tdpctl slot create demo ram --base=0 --size=64M >/dev/null
   tdpctl guest touch demo --range=0..64M --write --pattern=hot-tenth \
     --passes=-1 >/dev/null
   tdpctl vm start demo
+  stir_memory &
+  helper_pids+=($!)
+  tdpctl ws watch demo >/dev/null 2>&1 &
+  helper_pids+=($!)
+  at_exit stop_helpers
   print_commands
+  say "the web page: $(tdpctl web --http="$http" --token-file="$token")"
   trap 'exit 0' INT TERM
   local status=0
   wait "$daemon_pid" || status=$?
   daemon_pid=""
   die "the daemon ended by itself with status $status"
+}
+
+# What somebody who manages the memory of the demo VM could do, so that there is
+# something to see.
+stir_memory() {
+  local mib
+  while true; do
+    for ((mib = 0; mib < 64; mib += 4)); do
+      sleep 1
+      {
+        tdpctl zap demo "${mib}M..$((mib + 2))M" &&
+          tdpctl collapse demo "$(((mib + 32) % 64))M+4M" &&
+          tdpctl write-protect demo "$(((mib + 16) % 64))M+4M"
+      } >/dev/null 2>&1 || return 0
+    done
+  done
+}
+
+stop_helpers() {
+  kill "${helper_pids[@]}" 2>/dev/null
+  wait "${helper_pids[@]}" 2>/dev/null
 }
 
 print_commands() {
@@ -254,4 +284,16 @@ json_number() {
 expect() {
   [[ "$3" == "$2" ]] || die "$1: $3, but it should be $2"
   echo "   $1: $3, as it should be"
+}
+
+# Remakes the pictures in deploy/README.md.
+verb_screenshots() {
+  setup_test
+  say "building tdpd"
+  run_bazel build //:tdpd
+  local tdpd
+  tdpd="$(built_file //:tdpd)"
+  stop_bazel
+  (cd "$REPO" && TDPD_NPM="$NPM_DIR" TDPD_SCREENSHOTS=deploy/screenshots \
+    server/web/page_test/page_test.sh "$tdpd")
 }

@@ -26,9 +26,11 @@ readonly BUILD_PACKAGES=(
 # What the checks and tests need besides.
 readonly TEST_PACKAGES=(
   bubblewrap
+  chromium
   clang-19
   clang-format-19
   curl
+  fonts-dejavu-core
   libclang-rt-19-dev
   openssl
   prometheus

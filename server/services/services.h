@@ -45,6 +45,9 @@ class Services {
   // Adds the methods that the web page may call to `bridge`, which does not
   // outlive this.
   void OfferTo(JsonBridge& bridge);
+  const NewestWorkingSets& newest_working_sets() const {
+    return working_set_.newest();
+  }
 
   // Has GetInfo report limits of the server's own. Before the server starts.
   void ReportLimits(

@@ -14,8 +14,9 @@ namespace {
 
 class WatchSource final : public StreamSource<v1::WatchWorkingSetResponse> {
  public:
-  WatchSource(NamedVm vm, int64_t watcher)
-      : vm_(std::move(vm)), watcher_(watcher) {}
+  WatchSource(NamedVm vm, int64_t watcher,
+              std::shared_ptr<NewestWorkingSets> newest)
+      : vm_(std::move(vm)), watcher_(watcher), newest_(std::move(newest)) {}
   ~WatchSource() override { vm_->RemoveWorkingSetWatcher(watcher_); }
 
   absl::StatusOr<StreamStep> Next(
@@ -23,6 +24,7 @@ class WatchSource final : public StreamSource<v1::WatchWorkingSetResponse> {
     TDP_ASSIGN_OR_RETURN(const WorkingSetUpdate update,
                          vm_->ReadWorkingSet(watcher_));
     if (update.working_set.has_value()) {
+      newest_->Put(vm_.vm, *update.working_set);
       ToProto(*update.working_set, message->mutable_working_set());
       return StreamStep::Send();
     }
@@ -34,6 +36,7 @@ class WatchSource final : public StreamSource<v1::WatchWorkingSetResponse> {
  private:
   const NamedVm vm_;
   const int64_t watcher_;
+  const std::shared_ptr<NewestWorkingSets> newest_;
 };
 
 }  // namespace
@@ -91,6 +94,7 @@ void WorkingSetHandler::RunEstimate() {
   };
   const absl::StatusOr<WorkingSet> answer = vm->EstimateWorkingSet(
       {.time = absl::InfiniteDuration(), .cancelled = is_unwanted});
+  if (answer.ok()) newest_->Put(vm, *answer);
   // Somebody may have come to want it in the meantime.
   const bool given_up = absl::IsCancelled(answer.status());
   std::deque<Estimate> answered;
@@ -158,7 +162,7 @@ WorkingSetHandler::WatchWorkingSet(CallContext& context,
       ScanIntervalFrom("interval", request.has_interval(), request.interval()));
   TDP_ASSIGN_OR_RETURN(const int64_t watcher,
                        vm->AddWorkingSetWatcher(interval, context.waker()));
-  return std::make_unique<WatchSource>(std::move(vm), watcher);
+  return std::make_unique<WatchSource>(std::move(vm), watcher, newest_);
 }
 
 }  // namespace tdp::server

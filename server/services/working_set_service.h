@@ -19,6 +19,7 @@
 #include "server/rpc/call_context.h"
 #include "server/rpc/reply.h"
 #include "server/rpc/stream.h"
+#include "server/services/newest_working_sets.h"
 #include "tdp/v1/working_set_service.pb.h"
 
 namespace tdp::server {
@@ -32,6 +33,9 @@ class WorkingSetHandler {
   // VMs that are scanned for estimates at the same time: half of the executor's
   // threads.
   static constexpr int kMaxScans = 4;
+
+  // What calls of either method were answered last.
+  const NewestWorkingSets& newest() const { return *newest_; }
 
   // Takes as long as a scan of the VM. However many such calls there are, they
   // hold kMaxScans threads of the executor at most; those for the same VM are
@@ -69,6 +73,9 @@ class WorkingSetHandler {
 
   const VmRegistry& registry_;
   Executor& executor_;
+  // Streams have it, too.
+  const std::shared_ptr<NewestWorkingSets> newest_ =
+      std::make_shared<NewestWorkingSets>();
   absl::Mutex mutex_;
   // Oldest first, those whose scan runs included.
   std::deque<Estimate> estimates_ ABSL_GUARDED_BY(mutex_);

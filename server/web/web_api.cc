@@ -14,12 +14,14 @@
 #include "server/base/status_macros.h"
 #include "server/convert/event_convert.h"
 #include "server/convert/text.h"
+#include "server/convert/working_set_convert.h"
 #include "server/services/find_vm.h"
 #include "server/web/charts.h"
 #include "server/web/heatmap.h"
 #include "server/web/json.h"
 #include "server/web/query.h"
 #include "tdp/v1/event_service.pb.h"
+#include "tdp/v1/working_set_service.pb.h"
 
 namespace tdp::server {
 namespace {
@@ -80,6 +82,7 @@ absl::StatusOr<std::string> WebApi::Json(const HttpRequest& request) const {
   if (absl::ConsumePrefix(&path, "rpc/")) return Call(path, request.query);
   if (path == "events") return Events(request.query);
   if (path == "heatmap") return HeatmapOf(request.query);
+  if (path == "workingSet") return WorkingSetOf(request.query);
   if (path == "charts") {
     TDP_RETURN_IF_ERROR(Query::Parse(request.query, {}).status());
     return RpcChartsJson(calls_);
@@ -150,6 +153,17 @@ absl::StatusOr<std::string> WebApi::HeatmapOf(
       heatmap.frames_per_cell, "\",\"cellCount\":", heatmap.cell_count,
       ",\"nextGfn\":\"", heatmap.next_gfn.value(), "\",\"cells\":\"",
       absl::Base64Escape(heatmap.cells), "\"}");
+}
+
+absl::StatusOr<std::string> WebApi::WorkingSetOf(
+    absl::string_view query_text) const {
+  TDP_ASSIGN_OR_RETURN(const Query query, Query::Parse(query_text, {"vm"}));
+  TDP_ASSIGN_OR_RETURN(const NamedVm vm,
+                       FindVm(registry_, "vm", query.Text("vm")));
+  v1::EstimateWorkingSetResponse response;
+  const std::optional<WorkingSet> newest = working_sets_.Of(*vm.vm);
+  if (newest.has_value()) ToProto(*newest, response.mutable_working_set());
+  return ToJson(response);
 }
 
 }  // namespace tdp::server

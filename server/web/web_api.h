@@ -18,6 +18,7 @@
 #include "engine/vm/vm_registry.h"
 #include "server/http/http_request.h"
 #include "server/observe/metric_source.h"
+#include "server/services/newest_working_sets.h"
 #include "server/web/json_bridge.h"
 #include "server/web/web_token.h"
 
@@ -30,11 +31,12 @@ class WebApi {
  public:
   // All but the token outlive this; `calls` is what RpcMetrics collects.
   WebApi(WebToken token, const VmRegistry& registry, const JsonBridge& bridge,
-         const MetricSource& calls)
+         const MetricSource& calls, const NewestWorkingSets& working_sets)
       : token_(std::move(token)),
         registry_(registry),
         bridge_(bridge),
-        calls_(calls) {}
+        calls_(calls),
+        working_sets_(working_sets) {}
 
   // REQUIRES: the path begins with kWebApiPrefix.
   HttpResponse Answer(const HttpRequest& request) const;
@@ -48,11 +50,14 @@ class WebApi {
   absl::StatusOr<std::string> Events(absl::string_view query) const;
   // heatmap?vm=vms/a&firstGfn=N&frameCount=M&cellCount=C
   absl::StatusOr<std::string> HeatmapOf(absl::string_view query) const;
+  // workingSet?vm=vms/a: the newest that a client asked for, if one did.
+  absl::StatusOr<std::string> WorkingSetOf(absl::string_view query) const;
 
   const WebToken token_;
   const VmRegistry& registry_;
   const JsonBridge& bridge_;
   const MetricSource& calls_;
+  const NewestWorkingSets& working_sets_;
 };
 
 }  // namespace tdp::server

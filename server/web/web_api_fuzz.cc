@@ -47,7 +47,8 @@ class World {
   World()
       : executor_({.thread_count = 1, .max_queued = 1}),
         services_(registry_, executor_),
-        api_(OpenToken(), registry_, bridge_, calls_) {
+        api_(OpenToken(), registry_, bridge_, calls_,
+             services_.newest_working_sets()) {
     services_.OfferTo(bridge_);
     const auto vm = registry_.MakeVmForTest("a", 2);
     MemslotConfig config;

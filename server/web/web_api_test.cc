@@ -56,7 +56,8 @@ class WebApiTest : public testing::Test {
     auto token = WebToken::Open(path);
     unlink(path);
     ASSERT_TRUE(token.ok()) << token.status();
-    api_ = std::make_unique<WebApi>(*token, registry_, bridge_, calls_);
+    api_ = std::make_unique<WebApi>(*token, registry_, bridge_, calls_,
+                                    working_sets_);
   }
 
   HttpResponse Get(const std::string& path, const std::string& query,
@@ -107,8 +108,23 @@ class WebApiTest : public testing::Test {
   const std::shared_ptr<FakeVm> vm_ = registry_.MakeVmForTest("a");
   const JsonBridge bridge_;
   const FakeCalls calls_;
+  NewestWorkingSets working_sets_;
   std::unique_ptr<WebApi> api_;
 };
+
+TEST_F(WebApiTest, ShowsTheNewestWorkingSetThatSomebodyAskedFor) {
+  EXPECT_THAT(Json("workingSet", "vm=vms/a").fields(), testing::IsEmpty());
+  const std::shared_ptr<Vm> other = registry_.MakeVmForTest("b");
+  for (const int64_t frames : {5, 7}) {
+    working_sets_.Put(vm_, {.scan_time = absl::UnixEpoch(),
+                            .buckets = {{absl::ZeroDuration(), frames}}});
+  }
+  EXPECT_THAT(Get("workingSet", "vm=vms/a").body,
+              HasSubstr("\"frameCount\":\"7\""));
+  EXPECT_THAT(Json("workingSet", "vm=vms/b").fields(), testing::IsEmpty());
+  EXPECT_EQ(ErrorOf("workingSet", "vm=vms/c"),
+            "404 NOT_FOUND RESOURCE_NOT_FOUND");
+}
 
 TEST_F(WebApiTest, AnswersNobodyWithoutTheToken) {
   for (const std::string& header :
