@@ -225,8 +225,7 @@ CutReason ConnectionWatch::JudgeHeaders(const FrameHeader& frame, int64_t now) {
   if (header_block_bytes_ > guard_limits::kMaxHeaderBlockBytes) {
     return CutReason::kHeaderBlockTooLong;
   }
-  if (const CutReason reason = Take(&FrameBuckets::header_bytes, frame.length,
-                                    now, CutReason::kTooManyHeaderBytes);
+  if (const CutReason reason = TakeHeaderBytes(frame.length, now);
       reason != CutReason::kNone) {
     return reason;
   }
@@ -260,8 +259,21 @@ CutReason ConnectionWatch::JudgeContinuation(const FrameHeader& frame,
   if (header_block_bytes_ > guard_limits::kMaxHeaderBlockBytes) {
     return CutReason::kHeaderBlockTooLong;
   }
-  return Take(&FrameBuckets::header_bytes, frame.length, now,
-              CutReason::kTooManyHeaderBytes);
+  return TakeHeaderBytes(frame.length, now);
+}
+
+CutReason ConnectionWatch::TakeHeaderBytes(int64_t count, int64_t now) {
+  constexpr auto kBucket = &FrameBuckets::header_bytes;
+  if (!(peer_.frames_.*kBucket).Take(count, now)) {
+    return CutReason::kTooManyHeaderBytes;
+  }
+  // The headers of usual calls are no flood, and spare each call a lock.
+  if (header_block_bytes_ <= guard_limits::kUsualHeaderBytes) {
+    return CutReason::kNone;
+  }
+  const bool first =
+      header_block_bytes_ - count <= guard_limits::kUsualHeaderBytes;
+  return TakeOfUser(kBucket, first ? header_block_bytes_ : count, now);
 }
 
 void ConnectionWatch::NoteSent(const FrameHeader& frame) {
@@ -301,11 +313,11 @@ bool ConnectionWatch::CloseStream(uint32_t id) {
 CutReason ConnectionWatch::Take(TokenBucket FrameBuckets::* bucket,
                                 int64_t count, int64_t now, CutReason reason) {
   if (!(peer_.frames_.*bucket).Take(count, now)) return reason;
-  // The headers of usual calls are no flood, and spare each call a lock.
-  if (bucket == &FrameBuckets::header_bytes &&
-      count <= guard_limits::kUsualHeaderBytes) {
-    return CutReason::kNone;
-  }
+  return TakeOfUser(bucket, count, now);
+}
+
+CutReason ConnectionWatch::TakeOfUser(TokenBucket FrameBuckets::* bucket,
+                                      int64_t count, int64_t now) {
   return user_ == nullptr || user_->Take(bucket, count, now)
              ? CutReason::kNone
              : CutReason::kTooMuchOfUser;

@@ -176,6 +176,11 @@ class ConnectionWatch {
   // Takes from the peer and its user. `reason`, if the peer has too few.
   CutReason Take(TokenBucket FrameBuckets::* bucket, int64_t count, int64_t now,
                  CutReason reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
+  CutReason TakeOfUser(TokenBucket FrameBuckets::* bucket, int64_t count,
+                       int64_t now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
+  // `count` more bytes of the block that is under way, and counted in it.
+  CutReason TakeHeaderBytes(int64_t count, int64_t now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(peer_.mutex_);
   // Takes one from the credit, or else from `bucket`.
   CutReason Spend(int64_t& credit, TokenBucket FrameBuckets::* bucket,
                   int64_t now, CutReason reason)

@@ -88,6 +88,13 @@ TEST_F(FloodLimitsTest, LimitsWhatThePeersOfAUserDoTogether) {
        [](int64_t n) {
          return Headers(Id(n), 2 * guard_limits::kUsualHeaderBytes);
        }},
+      // The same bytes of headers in frames that are short.
+      {guard_limits::kHeaderByteBurst / (2 * guard_limits::kUsualHeaderBytes),
+       [](int64_t n) {
+         return Headers(Id(n), guard_limits::kUsualHeaderBytes, 0x1) +
+                http2::Frame(9, 0x4, Id(n),
+                             std::string(guard_limits::kUsualHeaderBytes, 'h'));
+       }},
       {guard_limits::kSettingsBurst, [](int64_t) { return http2::Settings(); }},
       {guard_limits::kPingBurst,
        [](int64_t) { return http2::Frame(6, 0, 0, "12345678"); }},

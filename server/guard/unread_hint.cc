@@ -13,8 +13,8 @@
 namespace tdp::server {
 namespace {
 
-// gRPC reads into less.
-constexpr size_t kMaxPieces = 8;
+// As many as gRPC reads into at once.
+constexpr size_t kMaxPieces = 64;
 
 ssize_t ReceiveForReal(int fd, msghdr* message, int flags) {
   return syscall(SYS_recvmsg, fd, message, flags);

@@ -163,6 +163,15 @@ TEST_F(UnreadHintTest, DescriptorsOfThePeerAreNotTaken) {
   close(still_next);
 }
 
+TEST_F(UnreadHintTest, TooManyPiecesAreReadWithoutAHint) {
+  Send("abc");
+  EXPECT_EQ(Receive(std::vector<size_t>(64, 1)).left, 0);
+  Send("abc");
+  const Received received = Receive(std::vector<size_t>(65, 1));
+  EXPECT_EQ(received.bytes, "abc");
+  EXPECT_EQ(received.left, std::nullopt);
+}
+
 TEST_F(UnreadHintTest, NothingToReadAndNoRoomForAHintAreAsEver) {
   const Received empty = Receive({8});
   EXPECT_EQ(empty.count, -1);
