@@ -1,5 +1,7 @@
 #include "server/rpc/call.h"
 
+#include <algorithm>
+
 #include "absl/time/clock.h"
 #include "engine/base/errors.h"
 #include "grpc/grpc.h"
@@ -145,7 +147,8 @@ void Call::LeaveGates() {
 }
 
 void Call::BeginSend(int64_t bytes) {
-  unread_epoch_.store(core_.UnreadEpoch(bytes), std::memory_order_relaxed);
+  read_by_epoch_.store(0, std::memory_order_relaxed);
+  unread_epoch_.store(core_.epoch(), std::memory_order_relaxed);
   if (context_.usage() != nullptr) {
     unsent_bytes_.fetch_add(bytes, std::memory_order_relaxed);
     context_.usage()->AddUnsent(bytes);
@@ -165,17 +168,26 @@ void Call::OnSent(bool ok) {
   OnWritten(ok);
 }
 
-bool Call::CutOffIfUnreadSince(int64_t epoch) {
+bool Call::CutOffIfUnread(int64_t epoch, int64_t max_rounds) {
   const int64_t since = unread_epoch_.load(std::memory_order_relaxed);
-  if (since == 0 || since > epoch) return false;
+  if (since == 0 || since + max_rounds > epoch) return false;
+  // What the caller has unread of other calls comes the same way.
+  const int64_t unread =
+      context_.usage() == nullptr ? 0 : context_.usage()->unsent_bytes();
+  const int64_t read_by =
+      std::max(read_by_epoch_.load(std::memory_order_relaxed),
+               since + max_rounds + core_.RoundsToRead(unread));
+  read_by_epoch_.store(read_by, std::memory_order_relaxed);
+  if (epoch < read_by) return false;
   if (cut_off_.exchange(true, std::memory_order_relaxed)) return false;
   context_.Cancel();
   // Past what waits for the caller's flow-control window. It carries a code and
   // a text, no details.
   grpc_call_cancel_with_status(
       server_context().c_call(), GRPC_STATUS_RESOURCE_EXHAUSTED,
-      "STREAM_TOO_SLOW: what the daemon sent was not read for too long (limit "
-      "max_unread_seconds); read faster, or ask for less",
+      "STREAM_TOO_SLOW: what the daemon sent was not read for too long (limits "
+      "max_unread_seconds and min_read_bytes_per_second); read faster, or ask "
+      "for less",
       nullptr);
   return true;
 }

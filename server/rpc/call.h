@@ -96,10 +96,10 @@ class Call : public std::enable_shared_from_this<Call> {
   // The server can wait no longer: ends the call with an error of ours, as soon
   // as its handler lets it and no write is under way. Any thread.
   void CutOff();
-  // Cuts the call off if what counts as unread since `epoch` of the server's
-  // core, or before, is still under way: its caller does not read. Any thread.
-  // Returns whether it did.
-  bool CutOffIfUnreadSince(int64_t epoch);
+  // Cuts the call off if what was sent `max_rounds` before `epoch` of the
+  // server's core, and the time that all takes which its caller has unread, is
+  // still under way. One thread at a time. Returns whether it did.
+  bool CutOffIfUnread(int64_t epoch, int64_t max_rounds);
 
  protected:
   // What a deadline that the caller did not set is.
@@ -171,9 +171,12 @@ class Call : public std::enable_shared_from_this<Call> {
   bool completed_ ABSL_GUARDED_BY(mutex_) = false;
   // context_ is as the gates left it.
   std::atomic<bool> let_in_ = false;
-  // ServerCore::UnreadEpoch() of what is being sent; 0 if nothing is. All three
-  // relaxed: whoever reads them late errs by one round.
+  // ServerCore::epoch() when what is being sent was handed to gRPC; 0 if
+  // nothing is. And until when its caller has time to read it, which only
+  // grows. These and the next two relaxed: whoever reads them late errs by one
+  // round.
   std::atomic<int64_t> unread_epoch_ = 0;
+  std::atomic<int64_t> read_by_epoch_ = 0;
   std::atomic<int64_t> unsent_bytes_ = 0;
   std::atomic<bool> cut_off_ = false;
   size_t gates_entered_ = 0;  // constant once the call is let in or refused

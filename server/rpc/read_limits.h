@@ -7,9 +7,10 @@
 
 namespace tdp::server {
 
-// A message may stay unread for max_unread_seconds, and for as long as it takes
-// at this rate on top. gRPC says when it has taken a whole message, and nothing
-// in between: so who reads steadily, and no slower than this, is never cut off,
+// A message may stay unread for max_unread_seconds, and on top for as long as
+// all that its client has unread takes at this rate: the messages share the way
+// to it. gRPC says when it has taken a whole message, and nothing in between.
+// So who reads at least this fast is not cut off for a message that is large,
 // and of who does not read a message of 4 MiB is kept for a minute more.
 inline constexpr int64_t kMinReadBytesPerSecond = int64_t{64} << 10;
 

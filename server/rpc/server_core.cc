@@ -41,7 +41,7 @@ void ServerCore::CutOffSlowReaders(int64_t max_rounds) {
   // By client: one that does not read may have many calls.
   std::map<std::string, int64_t> cut_off;
   for (const std::shared_ptr<Call>& call : LivingCalls()) {
-    if (call->CutOffIfUnreadSince(now - max_rounds)) {
+    if (call->CutOffIfUnread(now, max_rounds)) {
       ++cut_off[call->Describe().peer];
     }
   }

@@ -56,16 +56,12 @@ class ServerCore {
 
   // Counts the rounds of CutOffSlowReaders(), from 1 on.
   int64_t epoch() const { return epoch_.load(std::memory_order_relaxed); }
-  // The epoch from which on a message of `bytes` that is sent now counts as
-  // unread: a later one for a large message, which may be on its way for long.
-  int64_t UnreadEpoch(int64_t bytes) const {
-    // Small messages are many, and pay for no division.
-    return bytes < min_bytes_per_round_
-               ? epoch()
-               : epoch() + bytes / min_bytes_per_round_;
+  // Rounds that `bytes` may take to be read.
+  int64_t RoundsToRead(int64_t bytes) const {
+    return bytes / min_bytes_per_round_;
   }
-  // One round: cuts off the calls whose callers have not read what counts as
-  // unread for `max_rounds` rounds.
+  // One round: cuts off the calls whose callers have not read what was sent to
+  // them `max_rounds` rounds ago, and RoundsToRead() of what they have unread.
   void CutOffSlowReaders(int64_t max_rounds) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Sets draining() and tells every call under way.

@@ -25,7 +25,7 @@ class UsageGate final : public CallGate {
   }
   void Leave(CallContext&, absl::StatusCode code) override { code_ = code; }
 
-  const std::shared_ptr<PeerUsage> usage_ =
+  std::shared_ptr<PeerUsage> usage_ =
       std::make_shared<PeerUsage>(nullptr, kStuckBytes);
   // Of the call that left last.
   std::atomic<absl::StatusCode> code_ = absl::StatusCode::kOk;
@@ -109,6 +109,28 @@ TEST_P(SlowReaderTest, ALargeMessageHasTheTimeThatItTakesAtTheLeastRate) {
   for (int i = 0; i < kMoreRounds + kRounds; ++i) server_->CutOffSlowReaders();
   EXPECT_FALSE(stream->Read(&message)) << "the message is not whole";
   ExpectCutOff(stream->Finish());
+}
+
+TEST_P(SlowReaderTest, MessagesOfOneClientShareTheTimeThatAllOfThemTake) {
+  constexpr int kMoreRounds = 3;
+  gate_.usage_ = std::make_shared<PeerUsage>(nullptr, 4 * kStuckBytes);
+  StartWithGate(kStuckBytes / kMoreRounds);
+  grpc::ClientContext contexts[2];
+  auto first = OpenUnread(&contexts[0]);
+  auto second = OpenUnread(&contexts[1]);
+  while (gate_.usage_->unsent_bytes() < int64_t{2 * kStuckBytes}) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  for (int i = 0; i < 2 * kMoreRounds + kRounds - 1; ++i) {
+    server_->CutOffSlowReaders();
+  }
+  EXPECT_EQ(handlers_.alive, 2);
+  server_->CutOffSlowReaders();
+  v1::WatchEventsResponse message;
+  EXPECT_FALSE(first->Read(&message)) << "the message is not whole";
+  EXPECT_FALSE(second->Read(&message)) << "the message is not whole";
+  EXPECT_EQ(first->Finish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  ExpectCutOff(second->Finish());
 }
 
 TEST_P(SlowReaderTest, AnAnswerThatNobodyReadsIsCutOffToo) {
