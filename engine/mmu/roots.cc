@@ -33,6 +33,8 @@ bool TdpMmu::AwaitTableRoom() {
   return pool_.AwaitRoom(static_cast<int>(root_level_) - 1);
 }
 
+void TdpMmu::StopAwaitingTableRoom() { pool_.StopAwaitingRoom(); }
+
 void TdpMmu::SetTableRoomListener(std::function<void()> on_room) {
   pool_.SetRoomListener(std::move(on_room));
 }

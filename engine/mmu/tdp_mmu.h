@@ -184,6 +184,7 @@ class TdpMmu {
 
   // As PageTablePool::AwaitRoom(), of the tables that a fault asks for.
   bool AwaitTableRoom();
+  void StopAwaitingTableRoom();
   void SetTableRoomListener(std::function<void()> on_room);
 
   // --- Statistics ------------------------------------------------------------

@@ -13,9 +13,7 @@ void PageTableBudget::AddPool(PageTablePool* pool) {
 
 void PageTableBudget::RemovePool(PageTablePool* pool) {
   MutexLock lock(mutex_);
-  if (pool->room_wanted_.exchange(0, std::memory_order_seq_cst) != 0) {
-    awaiting_pool_count_.fetch_sub(1, std::memory_order_seq_cst);
-  }
+  StopAwaiting(pool);
   std::erase_if(members_,
                 [&](const Member& member) { return member.pool == pool; });
 }
@@ -28,14 +26,19 @@ void PageTableBudget::SetRoomListener(PageTablePool* pool,
   }
 }
 
+void PageTableBudget::StopAwaiting(PageTablePool* pool) {
+  if (pool->room_wanted_.exchange(0, std::memory_order_seq_cst) != 0) {
+    awaiting_pool_count_.fetch_sub(1, std::memory_order_seq_cst);
+  }
+}
+
 void PageTableBudget::TellOfRoom() {
   MutexLock lock(mutex_);
   for (const Member& member : members_) {
     PageTablePool& pool = *member.pool;
     const int64_t wanted = pool.room_wanted_.load(std::memory_order_seq_cst);
     if (wanted == 0 || !pool.HasRoom(wanted)) continue;
-    if (pool.room_wanted_.exchange(0, std::memory_order_seq_cst) == 0) continue;
-    awaiting_pool_count_.fetch_sub(1, std::memory_order_seq_cst);
+    StopAwaiting(&pool);
     if (member.on_room) member.on_room();
   }
 }

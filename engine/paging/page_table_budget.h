@@ -55,6 +55,9 @@ class PageTableBudget {
   void SetRoomListener(PageTablePool* pool, std::function<void()> on_room)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Its pool waits no more.
+  void StopAwaiting(PageTablePool* pool);
+
   // Makes room for one table, or says that there is none.
   bool TryTake();
   // For what no limit covers.

@@ -192,6 +192,10 @@ TEST_F(PageTableBudgetTest, WhoIsGoneOrDoesNotListenIsNotTold) {
     gone.SetRoomListener([&] { ++told; });
     EXPECT_FALSE(gone.AwaitRoom(1));
   }
+  PageTablePool gave_up(rcu_, kPlenty, &budget);
+  gave_up.SetRoomListener([&] { ++told; });
+  EXPECT_FALSE(gave_up.AwaitRoom(1));
+  gave_up.StopAwaitingRoom();
   PageTablePool deaf(rcu_, kPlenty, &budget);
   deaf.SetRoomListener([&] { ++told; });
   EXPECT_FALSE(deaf.AwaitRoom(1));

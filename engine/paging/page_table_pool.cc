@@ -281,6 +281,10 @@ bool PageTablePool::AwaitRoom(int64_t count) {
   return HasRoom(count);
 }
 
+void PageTablePool::StopAwaitingRoom() {
+  if (budget_ != nullptr) budget_->StopAwaiting(this);
+}
+
 void PageTablePool::SetRoomListener(std::function<void()> on_room) {
   if (budget_ != nullptr) budget_->SetRoomListener(this, std::move(on_room));
 }

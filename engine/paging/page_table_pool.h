@@ -57,6 +57,8 @@ class PageTablePool {
   // table, has given back what he had got, and is about to wait. False without
   // a budget, and then nobody is called.
   bool AwaitRoom(int64_t count);
+  // Whoever waited does so no more.
+  void StopAwaitingRoom();
   // Called from any thread, with the budget's lock held: it must neither wait
   // nor use the pool. Once this returns the old one is not called any more.
   void SetRoomListener(std::function<void()> on_room);

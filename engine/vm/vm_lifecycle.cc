@@ -378,6 +378,8 @@ absl::StatusOr<VmInfo> VmImpl::Stop() {
     }
   }
   vcpus_->Stop();
+  // Nobody waits any more.
+  mmu_->StopAwaitingTableRoom();
   MutexLock lock(state_mutex_);
   if (state_ != VmState::kFailed) SetStateLocked(VmState::kStopped);
   return DescribeLocked();
