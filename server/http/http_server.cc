@@ -15,6 +15,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
+#include "server/base/log.h"
+#include "server/base/monotonic_time.h"
 
 namespace tdp::server {
 namespace {
@@ -37,6 +39,30 @@ int PortOf(int fd) {
   const bool v6 = address.ss_family == AF_INET6;
   return ntohs(v6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
                   : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
+}
+
+std::string WhyRefused(int status) {
+  switch (status) {
+    case 405:
+      return "only GET is served here";
+    case 413:
+      return "a request has no body here";
+    case 414:
+      return absl::StrCat("a target has at most ", kMaxHttpTargetBytes,
+                          " bytes");
+    case 431:
+      return absl::StrCat("a request has at most ", kMaxHttpHeadBytes,
+                          " bytes and ", kMaxHttpHeaders, " headers");
+    case 505:
+      return "this server speaks HTTP/1.1";
+    default:
+      return "the request is malformed";
+  }
+}
+
+// Who asks may not: somebody tries tokens, or a page on some other site does.
+bool IsDenial(int status) {
+  return status == 401 || status == 403 || status == 421;
 }
 
 // A socket that listens, or -1 and errno.
@@ -230,7 +256,7 @@ bool HttpServer::Read(Connection& connection) {
     return Write(connection);
   }
   if (connection.in.size() >= kMaxHttpHeadBytes) {
-    Respond(connection, HttpError(431, "the request is too large"));
+    Respond(connection, HttpError(431, WhyRefused(431)));
     return Write(connection);
   }
   return true;
@@ -239,8 +265,7 @@ bool HttpServer::Read(Connection& connection) {
 HttpResponse HttpServer::Answer(absl::string_view head) const {
   HttpRequest request;
   const int status = ParseHttpRequest(head, &request);
-  if (status == 405) return HttpError(status, "only GET is served here");
-  if (status != 200) return HttpError(status, "the request is malformed");
+  if (status != 200) return HttpError(status, WhyRefused(status));
   if (!IsAllowedHost(hosts_, request.host)) {
     return HttpError(421, "this server is not called what the request says");
   }
@@ -263,11 +288,30 @@ const HttpServer::Handler* HttpServer::FindRoute(
 }
 
 void HttpServer::Respond(Connection& connection, const HttpResponse& response) {
+  Count(response.status);
   connection.in = std::string();
   connection.out = FormatHttpResponse(response);
   connection.state = Connection::State::kWriting;
   connection.deadline = Clock::now() + options_.response_time;
   EvictForBytes(connection);
+}
+
+void HttpServer::Count(int status) {
+  responses_[static_cast<size_t>(status)].fetch_add(1,
+                                                    std::memory_order_relaxed);
+  if (IsDenial(status) && denial_lines_.Take(1, CoarseMonotonicNanoseconds())) {
+    Log(Severity::kWarning, "an HTTP request was denied",
+        {{"status", absl::StrCat(status)}});
+  }
+}
+
+std::map<int, int64_t> HttpServer::response_counts() const {
+  std::map<int, int64_t> counts;
+  for (size_t status = 0; status < responses_.size(); ++status) {
+    const int64_t count = responses_[status].load(std::memory_order_relaxed);
+    if (count > 0) counts[static_cast<int>(status)] = count;
+  }
+  return counts;
 }
 
 bool HttpServer::Write(Connection& connection) {

@@ -14,6 +14,7 @@
 
 #include <poll.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -27,6 +28,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/base/token_bucket.h"
 #include "server/http/http_request.h"
 
 namespace tdp::server {
@@ -67,6 +69,8 @@ class HttpServer {
   int64_t cut_count() const {
     return cut_count_.load(std::memory_order_relaxed);
   }
+  // By status, of those that there were. Any thread.
+  std::map<int, int64_t> response_counts() const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -100,6 +104,7 @@ class HttpServer {
   void EvictForConnection();
   // Cuts the oldest readers until what waits for them is within bounds.
   void EvictForBytes(const Connection& keep);
+  void Count(int status);
   void NoteCut() { cut_count_.fetch_add(1, std::memory_order_relaxed); }
   Connections::iterator Close(Connections::iterator connection);
 
@@ -113,6 +118,8 @@ class HttpServer {
   std::thread thread_;
   std::atomic<bool> shut_down_ = false;
   std::atomic<int64_t> cut_count_ = 0;
+  std::array<std::atomic<int64_t>, 600> responses_ = {};  // by status
+  TokenBucket denial_lines_{/*burst=*/10, /*per_second=*/1};
   // Of the server's thread.
   Connections connections_;
   Clock::time_point accept_again_;  // no descriptors were left until then

@@ -84,6 +84,17 @@ TEST_F(HttpServerTest, RefusesWhatItDoesNotServe) {
   EXPECT_THAT(garbage.ReadAll(), StartsWith("HTTP/1.1 400 "));
 }
 
+TEST_F(HttpServerTest, CountsItsResponsesByStatus) {
+  Start();
+  HttpGet(port(), "/hello");
+  HttpGet(port(), "/hello");
+  HttpGet(port(), "/nothing");
+  HttpGet(port(), "/hello", "evil.example");
+  EXPECT_THAT(server_->response_counts(),
+              testing::ElementsAre(testing::Pair(200, 2), testing::Pair(404, 1),
+                                   testing::Pair(421, 1)));
+}
+
 TEST_F(HttpServerTest, AnswersWhatIsBelowAPathUnlessThatIsARouteOfItsOwn) {
   Start();
   EXPECT_THAT(HttpGet(port(), "/below/two?x"), EndsWith("\nbelow /below/two"));

@@ -181,6 +181,12 @@ void Observability::Collect(
              "because they were slow or others needed the room.")
       .Add({}, static_cast<double>(http_->cut_count()))
       .MoveTo(families);
+  auto responses = F::Counter("tdpd_http_responses_total",
+                              "HTTP responses, by status code.");
+  for (const auto& [code, count] : http_->response_counts()) {
+    responses.Add({{"code", absl::StrCat(code)}}, static_cast<double>(count));
+  }
+  responses.MoveTo(families);
 }
 
 }  // namespace tdp::server
