@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "engine/base/check.h"
 #include "engine/base/errors.h"
 #include "server/base/status_macros.h"
 
@@ -47,6 +48,7 @@ class CellCounts {
  public:
   // REQUIRES: the range is not empty.
   CellCounts(GfnRange range, uint64_t max_cells) : range_(range) {
+    TDP_CHECK(range.size() <= kMaxHeatmapFrames, "no shift reaches so far");
     // The least power of two of which max_cells cover the range.
     const uint64_t least = (range.size() - 1) / max_cells + 1;
     shift_ = std::bit_width(least - 1);

@@ -21,6 +21,8 @@
 namespace tdp::server {
 
 inline constexpr uint64_t kMaxHeatmapCells = 16384;
+// More than any root has; frames of an address space of 64 bits.
+inline constexpr uint64_t kMaxHeatmapFrames = uint64_t{1} << 52;
 
 // What is told of a cell, one byte each, in this order: the share of its frames
 // of which it is true, 0 only if of none and 255 only if of all.
@@ -62,7 +64,8 @@ struct Heatmap {
 };
 
 // Cells begin at range.start and are as small as `max_cells` lets them be.
-// REQUIRES: max_cells is 1 to kMaxHeatmapCells.
+// REQUIRES: max_cells is 1 to kMaxHeatmapCells; the range has at most
+// kMaxHeatmapFrames.
 absl::StatusOr<Heatmap> MakeHeatmap(const Vm& vm, GfnRange range,
                                     uint64_t max_cells,
                                     const HeatmapBudget& budget = {});

@@ -141,8 +141,10 @@ absl::StatusOr<std::string> WebApi::HeatmapOf(
                        FindVm(registry_, "vm", query.Text("vm")));
   TDP_ASSIGN_OR_RETURN(const uint64_t first,
                        query.Number("firstGfn", 0, kMost, 0));
-  TDP_ASSIGN_OR_RETURN(const uint64_t frames,
-                       query.Number("frameCount", 1, kMost - first));
+  TDP_ASSIGN_OR_RETURN(
+      const uint64_t frames,
+      query.Number("frameCount", 1,
+                   std::min(kMost - first, kMaxHeatmapFrames)));
   TDP_ASSIGN_OR_RETURN(const uint64_t cells,
                        query.Number("cellCount", 1, kMaxHeatmapCells));
   TDP_ASSIGN_OR_RETURN(

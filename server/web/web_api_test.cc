@@ -269,6 +269,15 @@ TEST_F(WebApiTest, TakesHeatmapsUpToTheLimitAndNoFurther) {
   EXPECT_THAT(
       get(absl::StrCat("firstGfn=", kFrames - 1, "&frameCount=2&cellCount=1")),
       HasSubstr(kInvalid));
+  for (const uint64_t frames : {uint64_t{1} << 63, (uint64_t{1} << 63) + 1,
+                                ~uint64_t{0}, kMaxHeatmapFrames + 1}) {
+    EXPECT_EQ(get(absl::StrCat("frameCount=", frames, "&cellCount=1")),
+              kInvalid + "frameCount");
+  }
+  EXPECT_THAT(
+      get(absl::StrCat("frameCount=", kMaxHeatmapFrames, "&cellCount=1")),
+      HasSubstr(kInvalid))
+      << "no root is so large";
   // The sum would not fit.
   EXPECT_EQ(get("firstGfn=18446744073709551615&frameCount=1&cellCount=1"),
             kInvalid + "frameCount");

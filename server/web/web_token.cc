@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -18,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "engine/base/errors.h"
+#include "server/base/status_macros.h"
 
 namespace tdp::server {
 namespace {
@@ -63,20 +65,34 @@ absl::StatusOr<std::string> ReadToken(const std::string& path, int fd) {
   return std::string(line);
 }
 
-absl::StatusOr<std::string> WriteNewToken(const std::string& path, int fd) {
+// Makes the file, unless there is one now. It gets its name when it is whole: a
+// daemon that is killed meanwhile leaves none that the next one could not use.
+absl::Status MakeTokenFile(const std::string& path) {
+  const auto failed = [&path] {
+    return FileError(path, absl::StrCat("cannot be made: ", strerror(errno)));
+  };
   std::string random(kRandomBytes, '\0');
-  const ssize_t got = getrandom(random.data(), random.size(), 0);
-  std::string token = absl::WebSafeBase64Escape(random);
-  const std::string line = token + "\n";
-  if (got != static_cast<ssize_t>(random.size()) || fchmod(fd, 0600) != 0 ||
-      write(fd, line.data(), line.size()) !=
-          static_cast<ssize_t>(line.size())) {
-    const int error = errno;
-    unlink(path.c_str());
-    return FileError(path,
-                     absl::StrCat("cannot be written: ", strerror(error)));
+  if (getrandom(random.data(), random.size(), 0) !=
+      static_cast<ssize_t>(random.size())) {
+    return failed();
   }
-  return token;
+  const std::string line = absl::WebSafeBase64Escape(random) + "\n";
+  std::string draft = path + ".XXXXXX";
+  const int fd = mkostemp(draft.data(), O_CLOEXEC);
+  if (fd < 0) return failed();
+  const absl::Cleanup remover = [&draft, fd] {
+    unlink(draft.c_str());
+    close(fd);
+  };
+  // The umask may have taken from it.
+  if (fchmod(fd, 0600) != 0 || write(fd, line.data(), line.size()) !=
+                                   static_cast<ssize_t>(line.size())) {
+    return failed();
+  }
+  if (link(draft.c_str(), path.c_str()) != 0 && errno != EEXIST) {
+    return failed();
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -84,20 +100,19 @@ absl::StatusOr<std::string> WriteNewToken(const std::string& path, int fd) {
 absl::StatusOr<WebToken> WebToken::Open(const std::string& path) {
   // Nobody else's link, and no pipe that nobody writes to.
   constexpr int kRead = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-  constexpr int kCreate = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-  int fd = open(path.c_str(), kCreate, 0600);
-  const bool is_new = fd >= 0;
-  if (!is_new && errno == EEXIST) fd = open(path.c_str(), kRead);
+  int fd = open(path.c_str(), kRead);
+  if (fd < 0 && errno == ENOENT) {
+    TDP_RETURN_IF_ERROR(MakeTokenFile(path));
+    fd = open(path.c_str(), kRead);
+  }
   if (fd < 0) {
     return FileError(path, errno == ELOOP ? "is a symbolic link"
                                           : absl::StrCat("cannot be opened: ",
                                                          strerror(errno)));
   }
   const absl::Cleanup closer = [fd] { close(fd); };
-  absl::StatusOr<std::string> token =
-      is_new ? WriteNewToken(path, fd) : ReadToken(path, fd);
-  if (!token.ok()) return token.status();
-  return WebToken(*std::move(token));
+  TDP_ASSIGN_OR_RETURN(std::string token, ReadToken(path, fd));
+  return WebToken(std::move(token));
 }
 
 bool WebToken::IsShownBy(absl::string_view authorization) const {
