@@ -189,6 +189,8 @@ class TdpMmu {
 
   // --- Statistics ------------------------------------------------------------
   int64_t Read(MmuCounter counter) const { return counters_.Read(counter); }
+  // Of mmu_lock.
+  MmuLock::WriterHolds writer_holds() const { return mmu_lock_.writer_holds(); }
   // Memory of the linked tables beside the tables themselves.
   int64_t page_table_header_bytes() const {
     return Read(MmuCounter::kLinkedTables) *

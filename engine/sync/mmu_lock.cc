@@ -1,6 +1,17 @@
 #include "engine/sync/mmu_lock.h"
 
+#include <time.h>
+
 namespace tdp {
+namespace {
+
+int64_t Now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+}  // namespace
 
 using sync_internal::CheckMayAcquire;
 using sync_internal::HoldMode;
@@ -41,12 +52,16 @@ void MmuLock::WriterLock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     PublishState();
   }
   NoteAcquired(this, HoldMode::kExclusive);
+  held_since_ = Now();
 }
 
 void MmuLock::WriterUnlock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   test_hooks::BeforeStep(TestStep::kWriterUnlock, this);
   NoteReleased(this, HoldMode::kExclusive);
+  const int64_t held = Now() - held_since_;
   MutexLock lock(mu_);
+  writer_hold_count_.fetch_add(1, std::memory_order_relaxed);
+  writer_hold_nanoseconds_.fetch_add(held, std::memory_order_relaxed);
   writer_chosen_ = false;
   writer_holds_ = false;
   if (waiting_readers_ > 0) {
@@ -67,6 +82,11 @@ void MmuLock::PublishState() {
   if (writer_holds_) state |= kHeldByWriter;
   if (waiting_writers_ > 0 || waiting_readers_ > 0) state |= kHasWaiters;
   state_.store(state, std::memory_order_seq_cst);
+}
+
+MmuLock::WriterHolds MmuLock::writer_holds() const {
+  return {writer_hold_count_.load(std::memory_order_relaxed),
+          writer_hold_nanoseconds_.load(std::memory_order_relaxed)};
 }
 
 int MmuLock::WaitingReadersForTest() {

@@ -66,6 +66,14 @@ class ABSL_LOCKABLE MmuLock {
     sync_internal::CheckHeld(this, sync_internal::HoldMode::kExclusive);
   }
 
+  // How often writers have held the lock, and for how long in all. A hold that
+  // goes on is in neither.
+  struct WriterHolds {
+    int64_t count = 0;
+    int64_t nanoseconds = 0;
+  };
+  WriterHolds writer_holds() const;
+
   // Threads asleep in, or about to sleep in, ReaderLock() and WriterLock(). A
   // writer that waits for readers to leave does not count.
   int WaitingReadersForTest();
@@ -95,6 +103,11 @@ class ABSL_LOCKABLE MmuLock {
   int waiting_readers_ ABSL_GUARDED_BY(mu_) = 0;
   // Counts the times that all waiting readers were admitted.
   uint64_t admissions_ ABSL_GUARDED_BY(mu_) = 0;
+
+  int64_t held_since_ = 0;  // the writer's
+  // Written under mu_. Relaxed: statistics, which order nothing.
+  std::atomic<int64_t> writer_hold_count_{0};
+  std::atomic<int64_t> writer_hold_nanoseconds_{0};
 };
 
 class ABSL_SCOPED_LOCKABLE MmuReadGuard {

@@ -1,6 +1,7 @@
 #include "engine/sync/mmu_lock.h"
 
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -52,6 +53,27 @@ TEST_P(MmuLockTest, UncontendedUseIsNotContended) {
     EXPECT_FALSE(lock.IsContended());
   }
   MmuReadGuard guard(lock);
+}
+
+TEST_P(MmuLockTest, KnowsHowOftenAndHowLongWritersHeldIt) {
+  MmuLock lock;
+  lock.ReaderLock();
+  lock.ReaderUnlock();
+  EXPECT_EQ(lock.writer_holds().count, 0);
+  timespec before, after;
+  clock_gettime(CLOCK_MONOTONIC, &before);
+  for (int i = 1; i <= 3; ++i) {
+    lock.WriterLock();
+    usleep(1000);
+    EXPECT_EQ(lock.writer_holds().count, i - 1) << "it is held";
+    lock.WriterUnlock();
+    EXPECT_EQ(lock.writer_holds().count, i);
+  }
+  clock_gettime(CLOCK_MONOTONIC, &after);
+  EXPECT_GE(lock.writer_holds().nanoseconds, 3'000'000);
+  EXPECT_LE(lock.writer_holds().nanoseconds,
+            (after.tv_sec - before.tv_sec) * 1'000'000'000 + after.tv_nsec -
+                before.tv_nsec);
 }
 
 TEST_P(MmuLockTest, ReadersShare) {

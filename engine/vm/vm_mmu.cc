@@ -266,6 +266,9 @@ VmStats VmImpl::Stats() const {
   stats.fault_retry_count = mmu_->Read(MmuCounter::kFaultRetry);
   stats.host_call_count = mmu_->Read(MmuCounter::kHostCalls);
   stats.yield_count = mmu_->Read(MmuCounter::kYields);
+  const MmuLock::WriterHolds holds = mmu_->writer_holds();
+  stats.exclusive_hold_count = holds.count;
+  stats.exclusive_hold_nanoseconds = holds.nanoseconds;
   stats.fault_write_protected_count =
       mmu_->Read(MmuCounter::kFaultWriteProtected);
   stats.fault_unbacked_count = fault_stats_.Count(FaultKind::kUnbacked);

@@ -288,6 +288,8 @@ struct VmStats {
   int64_t fault_retry_count = 0;
   int64_t host_call_count = 0;
   int64_t yield_count = 0;
+  int64_t exclusive_hold_count = 0;
+  int64_t exclusive_hold_nanoseconds = 0;
   int64_t fault_write_protected_count = 0;
   int64_t fault_unbacked_count = 0;
   int64_t fault_source_error_count = 0;

@@ -413,6 +413,8 @@ TEST(MmuConvertTest, ShowsEveryStatistic) {
         &stats.fault_source_error_count, &stats.waiting_access_count}) {
     *counter = next++;
   }
+  stats.exclusive_hold_count = 101;
+  stats.exclusive_hold_nanoseconds = 102;
   stats.fault_outcomes.push_back({"fixed", 3, {1, 2, 0}});
   v1::VmStats out;
   ToProto(stats, &out);
@@ -423,6 +425,8 @@ TEST(MmuConvertTest, ShowsEveryStatistic) {
     ASSERT_NE(field, nullptr);
     EXPECT_EQ(out.GetReflection()->GetInt64(out, field), i) << field->name();
   }
+  EXPECT_EQ(out.exclusive_hold_count(), 101);
+  EXPECT_EQ(out.exclusive_hold_ns(), 102);
   ASSERT_EQ(out.fault_outcomes_size(), 1);
   EXPECT_EQ(out.fault_outcomes(0).outcome(), "fixed");
   EXPECT_EQ(out.fault_outcomes(0).latency_us_log2_counts_size(), 3);

@@ -55,6 +55,8 @@ void ToProto(const VmStats& stats, v1::VmStats* out) {
   out->set_fault_retry_count(stats.fault_retry_count);
   out->set_host_call_count(stats.host_call_count);
   out->set_yield_count(stats.yield_count);
+  out->set_exclusive_hold_count(stats.exclusive_hold_count);
+  out->set_exclusive_hold_ns(stats.exclusive_hold_nanoseconds);
   out->set_fault_write_protected_count(stats.fault_write_protected_count);
   out->set_fault_unbacked_count(stats.fault_unbacked_count);
   out->set_fault_source_error_count(stats.fault_source_error_count);

@@ -47,6 +47,11 @@ struct VmFamilies {
   F yields = F::Counter("tdpd_vm_yields_total",
                         "Times that long work on the VM's page tables let "
                         "others go first.");
+  F holds = F::Counter("tdpd_vm_exclusive_holds_total",
+                       "Times that the lock of the VM's page tables was held "
+                       "against all others.");
+  F held = F::Counter("tdpd_vm_exclusive_hold_seconds_total",
+                      "Time for which it was held so.");
   F faults =
       F::Counter("tdpd_vm_faults_total", "Faults of the VM, by their outcome.");
   F fault_duration = F::Histogram(
@@ -96,13 +101,16 @@ void VmFamilies::Add(const VmInfo& info, const Vm& vm) {
   waiting.Add(labels, number(stats.waiting_access_count));
   host_calls.Add(labels, number(stats.host_call_count));
   yields.Add(labels, number(stats.yield_count));
+  holds.Add(labels, number(stats.exclusive_hold_count));
+  held.Add(labels, number(stats.exclusive_hold_nanoseconds) / 1e9);
   AddFaults(labels, stats.fault_outcomes);
 }
 
 void VmFamilies::MoveTo(std::vector<prometheus::MetricFamily>& families) {
-  for (F* family : {&state, &vcpus, &memslots, &memslot_bytes, &leaves,
-                    &table_bytes, &table_limit, &deferred, &waiting,
-                    &host_calls, &yields, &faults, &fault_duration}) {
+  for (F* family :
+       {&state, &vcpus, &memslots, &memslot_bytes, &leaves, &table_bytes,
+        &table_limit, &deferred, &waiting, &host_calls, &yields, &holds, &held,
+        &faults, &fault_duration}) {
     family->MoveTo(families);
   }
 }

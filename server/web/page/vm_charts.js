@@ -17,8 +17,9 @@ export class VmCharts {
         'First writes to write-protected frames');
     this.latency = new LineChart(
         'Fault latency, p99', formatSeconds, 'From the event to the wake');
-    this.locks = new LineChart('Lock holds cut short', formatRate,
-                               'Long work gave the lock to a waiting thread');
+    this.locks = new LineChart(
+        'Lock holds', formatSeconds,
+        'Mean of the times that one thread held the tables against all others');
     this.workingSet = new BarChart(
         'Working set by age', ['Idle for', '', 'Memory'], 'No estimate yet');
     this.calls = new BarChart(
@@ -42,7 +43,11 @@ export class VmCharts {
     this.faults.add(rate('faults'));
     this.faults.setNote(outcomeText(now, before, seconds));
     this.dirtied.add(rate('writeProtected'));
-    this.locks.add(rate('yields'));
+    const holds = now.holds - before.holds;
+    this.locks.add(holds > 0 ? (now.heldNs - before.heldNs) / holds / 1e9 : null);
+    this.locks.setNote(
+        `exclusive, mean; ${formatRate(rate('holds'))}, ` +
+        `long work let go ${formatRate(rate('yields'))}`);
     const recent = since(now.latency, before.latency);
     const slow = quantile(recent, 0.99);
     this.latency.add(slow);
@@ -139,6 +144,8 @@ function reading(stats) {
     faults: faultCount(stats),
     writeProtected: Number(stats.faultWriteProtectedCount),
     yields: Number(stats.yieldCount),
+    holds: Number(stats.exclusiveHoldCount),
+    heldNs: Number(stats.exclusiveHoldNs),
     outcomes,
     latency: bucketsOfLog2(Array.from(counts, (count) => count ?? 0)),
   };
