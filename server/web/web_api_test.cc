@@ -19,6 +19,7 @@
 #include "server/observe/log2_histogram.h"
 #include "server/observe/metric_family.h"
 #include "server/testing/fake_vm_registry.h"
+#include "server/web/heatmap.h"
 
 namespace tdp::server {
 namespace {
