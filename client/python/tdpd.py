@@ -157,6 +157,8 @@ class Connection:
         """
         if "request_id" in request.DESCRIPTOR.fields_by_name:
             if not request.request_id:
+                # In a copy: the caller's next call is another one.
+                request = type(request).FromString(request.SerializeToString())
                 request.request_id = str(uuid.uuid4())
             idempotent = True
         retries = self._retries(timeout_s)

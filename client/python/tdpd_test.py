@@ -170,6 +170,18 @@ class TdpdTest(unittest.TestCase):
         self.assertEqual(len(ids), 1)
         self.assertRegex(ids.pop(), "^[0-9a-f-]{36}$")
 
+    def test_a_request_that_is_used_twice_is_two_requests(self):
+        method = Method("first", "second", "third")
+        request = vm_service_pb2.CreateVmRequest(vm_id="a")
+        self.daemon.call(method, request)
+        self.daemon.call(method, request)
+        self.assertEqual(request, vm_service_pb2.CreateVmRequest(vm_id="a"))
+        self.assertNotEqual(method.requests[0].request_id,
+                            method.requests[1].request_id)
+        request.request_id = "11111111-2222-4333-8444-555555555555"
+        self.daemon.call(method, request)
+        self.assertEqual(method.requests[2], request, "the caller's own")
+
     def ranged(self, *answers, request=mmu_service_pb2.MapRangeRequest):
         method = Method(*answers)
         pieces = list(self.daemon.ranged(
