@@ -34,6 +34,8 @@ MAX_BACKOFF_S = 5
 _REFUSED = {"OPERATION_CONFLICT", "LIMIT_REACHED"}
 _KNOWN_REASONS = {name.removeprefix("ERROR_REASON_")
                   for name in error_pb2.ErrorReason.keys()}
+# Ranged requests whose second call could do harm.
+_ONCE = {"AgeRangeRequest", "DiscardRangeRequest"}
 
 
 class Error(Exception):
@@ -173,11 +175,13 @@ class Connection:
         """Calls a ranged method until it has handled the whole range; yields
         the answer to each piece. `timeout_s` is for one piece.
 
-        All ranged methods are idempotent, but aging tells only once what was
-        young.
+        Pieces are repeated after a broken connection, but for aging, which
+        tells only once what was young, and discarding, which would discard
+        what the guest has written since. The count of an answer that was lost
+        is in no other: after a retry the sum may lack it.
         """
-        idempotent = ("test_only" not in request.DESCRIPTOR.fields_by_name
-                      or request.test_only)
+        idempotent = (request.DESCRIPTOR.name not in _ONCE or
+                      getattr(request, "test_only", False))
         part = type(request)()
         part.CopyFrom(request)
         while part.range.start_gfn < part.range.end_gfn:

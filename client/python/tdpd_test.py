@@ -210,6 +210,18 @@ class TdpdTest(unittest.TestCase):
         with self.assertRaises(tdpd.Error):
             self.ranged(GONE, request=mmu_service_pb2.AgeRangeRequest)
 
+    def test_looking_at_what_is_young_is_repeated(self):
+        answer = mmu_service_pb2.AgeRangeResponse(next_gfn=48)
+        method = Method(GONE, answer)
+        request = mmu_service_pb2.AgeRangeRequest(
+            range=types_pb2.GfnRange(end_gfn=48), test_only=True)
+        self.assertEqual(list(self.daemon.ranged(method, request)), [answer])
+
+    def test_discarding_again_would_discard_what_was_written_since(self):
+        with self.assertRaises(tdpd.Error):
+            self.ranged(GONE,
+                        request=guest_memory_service_pb2.DiscardRangeRequest)
+
     def test_events_have_no_gap_wherever_the_stream_breaks(self):
         def answer(sequence):
             return event_service_pb2.WatchEventsResponse(
