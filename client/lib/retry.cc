@@ -29,8 +29,9 @@ v1::ErrorReason ReasonOf(const v1::ErrorInfo& info) {
 
 // Before another try, after so many that failed in the same way.
 absl::Duration Backoff(const RetryOptions& options, int tries, double random) {
+  const int doublings = std::min(tries - 1, 30);
   const absl::Duration full = std::min(
-      options.max_backoff, options.first_backoff * std::exp2(tries - 1));
+      options.max_backoff, options.first_backoff * std::exp2(doublings));
   return full * (0.5 + random / 2);
 }
 

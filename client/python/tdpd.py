@@ -51,6 +51,8 @@ class Error(Exception):
         for key, value in rpc_error.trailing_metadata() or ():
             if key == "grpc-status-details-bin":
                 self._read(error_pb2.RpcStatus.FromString(value))
+        if not self.reason and self.message.startswith("STREAM_TOO_SLOW:"):
+            self.reason = "STREAM_TOO_SLOW"  # cut off: gRPC has no details then
         super().__init__(f"{self.code.name}: {self.message}")
 
     def _read(self, status):

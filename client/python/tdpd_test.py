@@ -127,6 +127,12 @@ class TdpdTest(unittest.TestCase):
         self.assertEqual(error.retry_delay_s, 0.25)
         self.assertIsNone(tdpd.Error(GONE).retry_delay_s)
 
+    def test_who_is_cut_off_for_reading_slowly_hears_it_as_a_reason(self):
+        error = tdpd.Error(FakeRpcError(
+            "RESOURCE_EXHAUSTED", message="STREAM_TOO_SLOW: read faster"))
+        self.assertEqual(error.reason, "STREAM_TOO_SLOW")
+        self.assertTrue(error.may_repeat(idempotent=True))
+
     def test_a_refused_call_is_made_again(self):
         method = Method(CONFLICT, CONFLICT, "answer")
         self.assertEqual(
