@@ -3,10 +3,11 @@
 
     documents_test.py TDPD TDPCTL TDPBENCH
 
-Documents are all *.md files of the tree. Each one with commands gets a daemon and a folder of its own, in which the tree appears
-as in a checkout. Commands of RUNNABLE are run there in the document's order,
-and must print what the document shows; doc_forms.py judges all others, and
-those in running text. A command that nobody knows fails, with file and line.
+Documents are all *.md files of the tree. Each one with commands gets a daemon
+and a folder of its own, in which the tree appears as in a checkout. Commands of
+RUNNABLE are run there in the document's order, each in a shell of its own, and
+must print what the document shows; doc_forms.py judges all others, and those in
+running text. A command that nobody knows fails, with file and line.
 """
 
 import os
@@ -21,6 +22,7 @@ import unittest
 
 import doc_commands
 import doc_forms
+import doc_shell
 
 # Their commands are replayed by another test.
 REPLAYED = {"proto/README.md": "client/interop/proto_readme_test.py"}
@@ -106,7 +108,7 @@ class Reader:
             SOCKET=daemon.socket, PYTHONDONTWRITEBYTECODE="1")
 
     def runs(self, text):
-        programs = {words[0] for words in doc_forms.simple_commands(
+        programs = {words[0] for words in doc_shell.simple_commands(
             text.replace("sudo ", ""))}
         if text in NOT_HERE:
             return False
@@ -148,7 +150,7 @@ class DocumentsTest(unittest.TestCase):
     def check_form(self, where, text, check):
         try:
             check(text)
-        except (doc_forms.Wrong, OSError, ValueError, KeyError,
+        except (doc_shell.Wrong, OSError, ValueError, KeyError,
                 IndexError) as wrong:
             self.fail(f"{where}: {text}: {wrong}")
 
@@ -231,7 +233,7 @@ class CheckerTest(unittest.TestCase):
                 for c in doc_commands.commands(b)]
 
     def wrong(self, text):
-        with self.assertRaises(doc_forms.Wrong, msg=text):
+        with self.assertRaises(doc_shell.Wrong, msg=text):
             doc_forms.Forms(REPO, PROGRAMS).check(text)
 
     def test_commands_have_their_lines_and_outputs(self):
@@ -313,7 +315,7 @@ class CheckerTest(unittest.TestCase):
         forms = doc_forms.Forms(REPO, PROGRAMS)
         for text in ("cd deploy", "export TDPD_TARGET=unix:PATH",
                      "cd deploy && export A=b", "A=b"):
-            with self.assertRaises(doc_forms.Wrong, msg=text):
+            with self.assertRaises(doc_shell.Wrong, msg=text):
                 forms.check_line(text)
         forms.check_line("cd deploy && tdpctl info")
 
