@@ -12,8 +12,9 @@ shift
 folder=$(mktemp -d /tmp/tdpd_interop_XXXXXX)
 export TDPD_SOCKET=$folder/socket
 mkdir "$folder/images"
+# The limit: what VMs get by default would depend on the host's memory.
 "$daemon" --listen="unix:$TDPD_SOCKET" --image_dir="$folder/images" \
-  >"$folder/log" 2>&1 &
+  --max_page_table_bytes=$((4 << 30)) >"$folder/log" 2>&1 &
 pid=$!
 
 fail() {

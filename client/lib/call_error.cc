@@ -1,6 +1,7 @@
 #include "client/lib/call_error.h"
 
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/lib/json.h"
 #include "google/protobuf/struct.pb.h"
@@ -13,6 +14,9 @@ using google::protobuf::Struct;
 
 constexpr char kErrorInfoUrl[] = "type.googleapis.com/google.rpc.ErrorInfo";
 constexpr char kRetryInfoUrl[] = "type.googleapis.com/google.rpc.RetryInfo";
+
+// How the text begins of a call that was cut off: gRPC carries no details then.
+constexpr absl::string_view kCutOff = "STREAM_TOO_SLOW:";
 
 template <typename Message>
 std::optional<Message> PayloadOf(const absl::Status& status, const char* url) {
@@ -31,6 +35,13 @@ void SetString(Struct& fields, const char* key, absl::string_view value) {
 absl::Status MakeCallError(int code, absl::string_view message,
                            absl::string_view details_bin) {
   absl::Status status(static_cast<absl::StatusCode>(code), message);
+  if (absl::IsResourceExhausted(status) && details_bin.empty() &&
+      absl::StartsWith(message, kCutOff)) {
+    v1::ErrorInfo info;
+    info.set_reason("STREAM_TOO_SLOW");
+    info.set_domain("tdp.v1");
+    status.SetPayload(kErrorInfoUrl, absl::Cord(info.SerializeAsString()));
+  }
   v1::RpcStatus details;
   if (!details.ParseFromString(std::string(details_bin))) return status;
   for (const google::protobuf::Any& detail : details.details()) {

@@ -49,6 +49,14 @@ TEST(CallErrorTest, BrokenDetailsAreLeftOut) {
   EXPECT_FALSE(ErrorInfoOf(status).has_value());
 }
 
+TEST(CallErrorTest, WhoIsCutOffForReadingSlowlyHearsItAsAReason) {
+  const absl::Status status = MakeCallError(8, "STREAM_TOO_SLOW: read", "");
+  EXPECT_EQ(ErrorInfoOf(status)->reason(), "STREAM_TOO_SLOW");
+  EXPECT_FALSE(
+      ErrorInfoOf(MakeCallError(8, "no STREAM_TOO_SLOW: read", "")).has_value())
+      << "a text of gRPC's own";
+}
+
 TEST(CallErrorTest, ASuffixKeepsTheDetails) {
   const absl::Status status =
       WithSuffix(MakeCallError(6, "overlap", Details()), " (later)");

@@ -14,6 +14,10 @@ namespace {
 
 constexpr int kMaxResponseBytes = 16 << 20;
 
+// A daemon that comes back is found soon. gRPC would take up to two minutes.
+constexpr int kFirstReconnectBackoffMs = 100;
+constexpr int kMaxReconnectBackoffMs = 2000;
+
 absl::StatusOr<std::string> ReadPem(const std::string& path) {
   if (path.empty()) return std::string();
   std::ifstream file(path, std::ios::binary);
@@ -49,6 +53,9 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxResponseBytes);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
+                   kFirstReconnectBackoffMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectBackoffMs);
   // Otherwise all channels to one target would share a connection.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   if (!target.tls_name.empty()) {

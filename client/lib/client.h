@@ -7,7 +7,9 @@
 //   taken effect is repeated only if that does no harm. Create calls get a
 //   `request_id` if they have none, so that they may be.
 // - Lists come whole, pages joined. Ranged methods are called until they reach
-//   the end of the range and give one response with the counts summed.
+//   the end of the range and give one response with the counts summed. After a
+//   retry of a piece whose answer was lost, what that answer counted is missing
+//   from the sum: the piece was done already, so it is not counted again.
 // - Streams of answers that break go on behind the last message: events
 //   without a gap, walks without a repetition. Streams that send
 //   (StreamOperations, WriteGuestMemory, ClearDirtyLog) are never repeated.

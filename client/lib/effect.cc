@@ -38,7 +38,6 @@ constexpr absl::string_view kIdempotent[] = {
     "tdp.v1.WriteProtectRangeRequest",
     "tdp.v1.SplitHugePagesRequest",
     "tdp.v1.CollapseHugePagesRequest",
-    "tdp.v1.DiscardRangeRequest",
     "tdp.v1.ApplyBatchRequest",
 };
 
@@ -63,6 +62,8 @@ Effect EffectOf(const Message& request) {
   if (HasRequestId(request) || IsSet(request, "validate_only")) {
     return Effect::kIdempotent;
   }
+  // DiscardRange is not here either: what the guest wrote after the first call
+  // would be gone.
   // Aging tells what was young only once.
   if (request.GetDescriptor() == v1::AgeRangeRequest::descriptor()) {
     return IsSet(request, "test_only") ? Effect::kIdempotent : Effect::kOnce;

@@ -13,7 +13,8 @@ namespace tdp::client {
 
 enum class Effect {
   // A second call changes nothing that the first has not changed, and its
-  // answer is worth as much.
+  // answer is worth as much. It counts only what was left to do: of a ranged
+  // call whose answer was lost, the sum lacks what that answer counted.
   kIdempotent,
   // If the first call took effect, a second would fail, lose what the first
   // answered, or undo what others did in between.

@@ -43,6 +43,7 @@ const std::set<std::string> kOnceMethods = {
     "DeleteDirtyConsumer",
     "ResolveAccess",
     "AgeRange",
+    "DiscardRange",
 };
 
 TEST(EffectTest, EveryUnaryMethodOfTheApiHasItsEffect) {

@@ -16,6 +16,10 @@ namespace {
 // Marks errors of calls that never reached a daemon; stays in this process.
 constexpr char kNobodyListensUrl[] = "tdpd.client/nobody-listens";
 
+// A try that finds nobody is cheap, and a daemon that has just started should
+// not be kept waiting. The channel makes fewer attempts to connect than this.
+constexpr absl::Duration kMaxLonelyBackoff = absl::Milliseconds(500);
+
 // As enum value; UNSPECIFIED for a reason of a newer daemon.
 v1::ErrorReason ReasonOf(const v1::ErrorInfo& info) {
   v1::ErrorReason reason = v1::ERROR_REASON_UNSPECIFIED;
@@ -23,9 +27,11 @@ v1::ErrorReason ReasonOf(const v1::ErrorInfo& info) {
   return reason;
 }
 
+// Before another try, after so many that failed in the same way.
 absl::Duration Backoff(const RetryOptions& options, int tries, double random) {
+  const int doublings = std::min(tries - 1, 30);
   const absl::Duration full = std::min(
-      options.max_backoff, options.first_backoff * std::exp2(tries - 1));
+      options.max_backoff, options.first_backoff * std::exp2(doublings));
   return full * (0.5 + random / 2);
 }
 
@@ -65,14 +71,21 @@ Advice AdviceOf(const absl::Status& error) {
 
 bool Retries::WaitForNextTry(const absl::Status& error, Effect effect) {
   const Advice advice = AdviceOf(error);
-  const bool may =
-      advice == Advice::kRetry ||
-      (advice == Advice::kRetryIfIdempotent && effect == Effect::kIdempotent) ||
-      (advice == Advice::kRetryIfWaiting && options_.wait_for_daemon);
-  if (!may || tries_ >= options_.max_tries) return false;
-  const absl::Duration wait =
-      RetryDelayOf(error).value_or(absl::ZeroDuration()) +
-      Backoff(options_, tries_, clock_.random());
+  absl::Duration wait;
+  if (advice == Advice::kRetryIfWaiting) {
+    if (!options_.wait_for_daemon) return false;
+    ++lonely_tries_;
+    wait = std::min(kMaxLonelyBackoff,
+                    Backoff(options_, lonely_tries_, clock_.random()));
+  } else {
+    const bool may =
+        advice == Advice::kRetry ||
+        (advice == Advice::kRetryIfIdempotent && effect == Effect::kIdempotent);
+    const int tries = tries_ - lonely_tries_;
+    if (!may || tries >= options_.max_tries) return false;
+    wait = RetryDelayOf(error).value_or(absl::ZeroDuration()) +
+           Backoff(options_, tries, clock_.random());
+  }
   // An error now says more than a missed deadline later.
   if (wait >= remaining()) return false;
   ++tries_;

@@ -7,7 +7,8 @@
 //   any other with a RetryInfo; UNAVAILABLE  idempotent calls (effect.h), for
 //   from nobody (the connection broke)       the first may have taken effect
 //   STREAM_TOO_SLOW                          streams that go on where they were
-//   nobody listens                           any call, if `wait_for_daemon`
+//   nobody listens                           any call, if `wait_for_daemon`,
+//                                            until its deadline
 //   all others                               never: they need a decision
 //
 // Thread safety: free functions on values; a Retries belongs to one call.
@@ -27,14 +28,16 @@ namespace tdp::client {
 
 struct RetryOptions {
   // Of one call, or of one piece of a ranged call, or of a stream since its
-  // last message. 1 means that nothing is repeated.
+  // last message. 1 means that nothing is repeated. Tries that found nobody do
+  // not count.
   int max_tries = 5;
   // Before the second try; doubles with each further one. The daemon's
   // RetryInfo, where there is one, comes on top: it is the earliest time.
   absl::Duration first_backoff = absl::Milliseconds(100);
   absl::Duration max_backoff = absl::Seconds(5);
-  // Whether to try again where nobody listens. Otherwise a daemon that is not
-  // there shows at once.
+  // Whether to try again where nobody listens, until the deadline of the call:
+  // for ever, if it has none. Otherwise a daemon that is not there shows at
+  // once.
   bool wait_for_daemon = false;
 };
 
@@ -70,7 +73,10 @@ class Retries {
   // be none.
   bool WaitForNextTry(const absl::Status& error, Effect effect);
   // The call got further, so its tries are counted anew.
-  void NoteProgress() { tries_ = 1; }
+  void NoteProgress() {
+    tries_ = 1;
+    lonely_tries_ = 0;
+  }
 
   // The error of the last try, with the number of tries if there were several.
   absl::Status Final(const absl::Status& error) const;
@@ -80,6 +86,8 @@ class Retries {
   const RetryClock& clock_;
   const absl::Time deadline_;
   int tries_ = 1;
+  // Those of them that found nobody.
+  int lonely_tries_ = 0;
 };
 
 }  // namespace tdp::client

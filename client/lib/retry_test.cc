@@ -151,6 +151,30 @@ TEST_F(RetriesTest, NobodyIsWaitedForUnlessAskedTo) {
       << "it never reached a daemon";
 }
 
+TEST_F(RetriesTest, NobodyIsWaitedForUntilTheDeadline) {
+  options_.wait_for_daemon = true;
+  const absl::Time deadline = time_.time + absl::Minutes(1);
+  Retries retries = New(deadline);
+  while (
+      retries.WaitForNextTry(NobodyListensError("start it"), Effect::kOnce)) {
+  }
+  EXPECT_LT(time_.time, deadline);
+  EXPECT_GE(time_.time, deadline - absl::Milliseconds(500));
+}
+
+TEST_F(RetriesTest, TriesThatFoundNobodyDoNotCount) {
+  options_.wait_for_daemon = true;
+  Retries retries = New();
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_TRUE(
+        retries.WaitForNextTry(NobodyListensError("start it"), Effect::kOnce));
+  }
+  const absl::Status error = Conflict(absl::ZeroDuration());
+  int refusals = 1;
+  while (retries.WaitForNextTry(error, Effect::kOnce)) ++refusals;
+  EXPECT_EQ(refusals, options_.max_tries);
+}
+
 TEST_F(RetriesTest, NoPauseEndsAtOrBehindTheDeadline) {
   Retries just_fits =
       New(time_.time + absl::Milliseconds(3050) + absl::Nanoseconds(1));

@@ -34,6 +34,8 @@ MAX_BACKOFF_S = 5
 _REFUSED = {"OPERATION_CONFLICT", "LIMIT_REACHED"}
 _KNOWN_REASONS = {name.removeprefix("ERROR_REASON_")
                   for name in error_pb2.ErrorReason.keys()}
+# Ranged requests whose second call could do harm.
+_ONCE = {"AgeRangeRequest", "DiscardRangeRequest"}
 
 
 class Error(Exception):
@@ -49,6 +51,8 @@ class Error(Exception):
         for key, value in rpc_error.trailing_metadata() or ():
             if key == "grpc-status-details-bin":
                 self._read(error_pb2.RpcStatus.FromString(value))
+        if not self.reason and self.message.startswith("STREAM_TOO_SLOW:"):
+            self.reason = "STREAM_TOO_SLOW"  # cut off: gRPC has no details then
         super().__init__(f"{self.code.name}: {self.message}")
 
     def _read(self, status):
@@ -157,6 +161,8 @@ class Connection:
         """
         if "request_id" in request.DESCRIPTOR.fields_by_name:
             if not request.request_id:
+                # In a copy: the caller's next call is another one.
+                request = type(request).FromString(request.SerializeToString())
                 request.request_id = str(uuid.uuid4())
             idempotent = True
         retries = self._retries(timeout_s)
@@ -171,11 +177,13 @@ class Connection:
         """Calls a ranged method until it has handled the whole range; yields
         the answer to each piece. `timeout_s` is for one piece.
 
-        All ranged methods are idempotent, but aging tells only once what was
-        young.
+        Pieces are repeated after a broken connection, but for aging, which
+        tells only once what was young, and discarding, which would discard
+        what the guest has written since. The count of an answer that was lost
+        is in no other: after a retry the sum may lack it.
         """
-        idempotent = ("test_only" not in request.DESCRIPTOR.fields_by_name
-                      or request.test_only)
+        idempotent = (request.DESCRIPTOR.name not in _ONCE or
+                      getattr(request, "test_only", False))
         part = type(request)()
         part.CopyFrom(request)
         while part.range.start_gfn < part.range.end_gfn:

@@ -127,6 +127,12 @@ class TdpdTest(unittest.TestCase):
         self.assertEqual(error.retry_delay_s, 0.25)
         self.assertIsNone(tdpd.Error(GONE).retry_delay_s)
 
+    def test_who_is_cut_off_for_reading_slowly_hears_it_as_a_reason(self):
+        error = tdpd.Error(FakeRpcError(
+            "RESOURCE_EXHAUSTED", message="STREAM_TOO_SLOW: read faster"))
+        self.assertEqual(error.reason, "STREAM_TOO_SLOW")
+        self.assertTrue(error.may_repeat(idempotent=True))
+
     def test_a_refused_call_is_made_again(self):
         method = Method(CONFLICT, CONFLICT, "answer")
         self.assertEqual(
@@ -170,6 +176,18 @@ class TdpdTest(unittest.TestCase):
         self.assertEqual(len(ids), 1)
         self.assertRegex(ids.pop(), "^[0-9a-f-]{36}$")
 
+    def test_a_request_that_is_used_twice_is_two_requests(self):
+        method = Method("first", "second", "third")
+        request = vm_service_pb2.CreateVmRequest(vm_id="a")
+        self.daemon.call(method, request)
+        self.daemon.call(method, request)
+        self.assertEqual(request, vm_service_pb2.CreateVmRequest(vm_id="a"))
+        self.assertNotEqual(method.requests[0].request_id,
+                            method.requests[1].request_id)
+        request.request_id = "11111111-2222-4333-8444-555555555555"
+        self.daemon.call(method, request)
+        self.assertEqual(method.requests[2], request, "the caller's own")
+
     def ranged(self, *answers, request=mmu_service_pb2.MapRangeRequest):
         method = Method(*answers)
         pieces = list(self.daemon.ranged(
@@ -197,6 +215,18 @@ class TdpdTest(unittest.TestCase):
     def test_aging_that_may_have_told_what_was_young_is_not_repeated(self):
         with self.assertRaises(tdpd.Error):
             self.ranged(GONE, request=mmu_service_pb2.AgeRangeRequest)
+
+    def test_looking_at_what_is_young_is_repeated(self):
+        answer = mmu_service_pb2.AgeRangeResponse(next_gfn=48)
+        method = Method(GONE, answer)
+        request = mmu_service_pb2.AgeRangeRequest(
+            range=types_pb2.GfnRange(end_gfn=48), test_only=True)
+        self.assertEqual(list(self.daemon.ranged(method, request)), [answer])
+
+    def test_discarding_again_would_discard_what_was_written_since(self):
+        with self.assertRaises(tdpd.Error):
+            self.ranged(GONE,
+                        request=guest_memory_service_pb2.DiscardRangeRequest)
 
     def test_events_have_no_gap_wherever_the_stream_breaks(self):
         def answer(sequence):

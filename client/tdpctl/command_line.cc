@@ -35,6 +35,17 @@ struct GlobalOptions {
   bool progress = true;
 };
 
+constexpr int kMaxRetries = 1'000'000;
+
+absl::StatusOr<int> ParseRetries(absl::string_view text) {
+  const absl::StatusOr<int> count = ParseInteger<int>(text);
+  if (count.ok() && (*count < 0 || *count > kMaxRetries)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is not in 0..", kMaxRetries));
+  }
+  return count;
+}
+
 void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
   Target& target = options.target;
   app.add_option(
@@ -59,8 +70,7 @@ void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
        .description = "How often a call that was refused for a while, or lost, "
                       "is made again, where that does no harm",
        .shown_default = absl::StrCat(options.retry_count)},
-      ParseInteger<int>,
-      [&options](int count) { options.retry_count = std::max(count, 0); });
+      ParseRetries, [&options](int count) { options.retry_count = count; });
   app.add_flag("--insecure", target.insecure,
                "No TLS to HOST:PORT; loopback addresses only");
   app.add_option("--tls-ca", target.tls_ca,

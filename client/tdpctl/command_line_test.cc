@@ -116,6 +116,9 @@ TEST_F(TdpctlTest, EachBadCommandLineIsRefusedBeforeAnyCall) {
       {{"info", "--timeout=soon"}, "\"soon\" is no time"},
       {{"info", "--timeout=0"}, "\"0\" is not positive"},
       {{"info", "--timeout=-1s"}, "\"-1s\" is not positive"},
+      {{"info", "--retries=-1"}, "\"-1\" is not in 0..1000000"},
+      {{"info", "--retries=1000001"}, "\"1000001\" is not in 0..1000000"},
+      {{"info", "--retries=2147483647"}, "is not in 0..1000000"},
       {{"info", "--timeout=nan"}, "\"nan\" is no"},
   };
   for (const auto& c : cases) {

@@ -101,13 +101,19 @@ FakeServer::FakeServer() {
   assert(made != nullptr);
   directory_ = made;
   target_ = "unix:" + directory_ + "/socket";
-  server_ = std::make_unique<Server>(*this, target_);
+  Start();
 }
 
 FakeServer::~FakeServer() {
+  Stop();
+  rmdir(directory_.c_str());
+}
+
+void FakeServer::Start() { server_ = std::make_unique<Server>(*this, target_); }
+
+void FakeServer::Stop() {
   server_.reset();
   unlink((directory_ + "/socket").c_str());
-  rmdir(directory_.c_str());
 }
 
 void FakeServer::SetServing(bool serving) { server_->SetServing(serving); }

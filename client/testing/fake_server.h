@@ -112,6 +112,9 @@ class FakeServer {
   FakeServer(const FakeServer&) = delete;
   FakeServer& operator=(const FakeServer&) = delete;
 
+  // No daemon there, until Start(). Not while a call is in progress.
+  void Stop();
+  void Start();
   // "unix:PATH".
   const std::string& target() const { return target_; }
   // What its health service says; serving from the start.

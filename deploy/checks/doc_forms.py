@@ -5,53 +5,29 @@ there is an error.
 A form gets the words behind the program and raises Wrong.
 """
 
+import importlib
 import os
 import re
-import shlex
 import subprocess
 
+from google.protobuf import descriptor_pool, json_format, message_factory
 
-class Wrong(Exception):
-    """What is wrong with a command."""
-
-
-def need(condition, sentence):
-    if not condition:
-        raise Wrong(sentence)
+from doc_shell import (Wrong, need, operands, options, simple_commands,
+                       without_sudo)
 
 
-def simple_commands(text):
-    """The words of each command of a line: behind |, && and ; another begins.
-
-    Redirections and assignments of variables are left out.
-    """
-    lexer = shlex.shlex(text.replace("\\\n", " "), posix=True,
-                        punctuation_chars="|&;<>")
-    lexer.whitespace_split = True
-    found = [[]]
-    skip = False
-    for word in lexer:
-        if word in ("|", "||", "&&", ";"):
-            found.append([])
-        elif word in ("<", ">", ">>"):
-            skip = True
-        elif skip:
-            skip = False
-        elif found[-1] or not re.match(r"^[A-Z_]+=", word):
-            found[-1].append(word)
-    return [words for words in found if words]
+def is_known(text):
+    """Whether a text of several words, in prose, is a command to be checked."""
+    words = text.split()
+    while words and re.match(r"^[A-Z_]+=", words[0]):
+        words = words[1:]
+    return len(words) > 1 and (words[0] in FORMS or
+                               words[0] in ("sudo", "env"))
 
 
-def options(words):
-    """(name, value or None) of each --option."""
-    for word in words:
-        if word.startswith("--") and word != "--":
-            name, _, value = word.partition("=")
-            yield name, value if "=" in word else None
-
-
-def operands(words):
-    return [word for word in words if not word.startswith("-")]
+def tells(told, name):
+    """Whether a --help tells of an option: --token-file is not --token."""
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", told)
 
 
 class Forms:
@@ -78,13 +54,17 @@ class Forms:
 
     def check(self, text):
         for words in simple_commands(text):
-            while words and words[0] in ("sudo", "env"):
-                words = [w for i, w in enumerate(words)
-                         if i > 0 and not re.match(r"^[A-Z_]+=", w)]
+            words = without_sudo(words)
             program = words[0]
             form = FORMS.get(program)
             need(form, f"nobody knows how to check \"{program}\"")
             form(self, words[1:])
+
+    def check_line(self, text):
+        """A line of a block, which is run in a shell of its own."""
+        need({words[0] for words in simple_commands(text)} - SHELL_STATE,
+             "the next line does not feel this; put both in one line")
+        self.check(text)
 
     # Our own programs.
 
@@ -110,8 +90,7 @@ class Forms:
         told = subprocess.run([self.programs[program], "--help"], check=True,
                               capture_output=True, text=True).stdout
         for name, _ in options(words):
-            need(name == "--help" or re.search(rf"{name}\b", told),
-                 f"no flag {name}")
+            need(name == "--help" or tells(told, name), f"no flag {name}")
 
     def tdpd(self, words):
         self.own_flags("tdpd", words)
@@ -134,8 +113,7 @@ class Forms:
             told = self.tdpctl_help(command)
         everywhere = self.tdpctl_help([])
         for name, _ in options(words):
-            pattern = rf"{name}\b"
-            need(re.search(pattern, told) or re.search(pattern, everywhere),
+            need(tells(told, name) or tells(everywhere, name),
                  f"tdpctl {' '.join(command)} has no {name}")
 
     def tdpctl_help(self, command):
@@ -144,26 +122,55 @@ class Forms:
                               text=True).stdout + "\n"
 
     def grpcurl(self, words):
-        self.method(words[-1])
+        data, rest = None, []
+        words = iter(words)
+        for word in words:
+            name, equals, value = word.partition("=")
+            name = name.removeprefix("-") if name.startswith("--") else name
+            if not word.startswith("-"):
+                rest.append(word)
+                continue
+            need(name in GRPCURL_FLAGS | GRPCURL_VALUES,
+                 f"grpcurl has no {name}")
+            if name in GRPCURL_VALUES and not equals:
+                value = next(words, None)
+                need(value is not None, f"{name} of what?")
+            if name == "-d":
+                data = value
+        need(len(rest) == 2, "grpcurl takes an address and a method")
+        self.method(rest[1], data)
 
     def buf(self, words):
         if words[0] == "curl":
-            self.method(re.sub(r"^https?://[^/]*/?", "", words[-1]))
+            self.method(re.sub(r"^https?://[^/]*/?", "", words[-1]),
+                        dict(options(words)).get("--data"))
         else:
             need(words == ["lint"], "buf is for curl and lint")
 
-    def method(self, name):
+    def method(self, name, data):
+        """A method as PACKAGE.SERVICE/METHOD, and its request as JSON."""
         if name in ("list", "") or name.endswith("..."):
             return
+        for file in os.listdir(os.path.join(self.repo, "proto/tdp/v1")):
+            if file.endswith(".proto"):
+                stub = file.removesuffix(".proto") + "_pb2"
+                importlib.import_module("tdp.v1." + stub)
+        pool = descriptor_pool.Default()
         service, _, method = name.rpartition("/")
-        package, _, service = service.rpartition(".")
-        need(package == "tdp.v1", f"no package {package}")
-        folder = os.path.join(self.repo, "proto/tdp/v1")
-        text = "".join(self.read(os.path.join("proto/tdp/v1", file))
-                       for file in os.listdir(folder))
-        body = re.search(rf"^service {service} \{{(.*?)^\}}", text,
-                         re.M | re.S)
-        need(body and f"rpc {method}(" in body.group(1), f"no method {name}")
+        try:
+            found = pool.FindServiceByName(service).FindMethodByName(method)
+        except KeyError as error:
+            raise Wrong(f"no method {name}") from error
+        need(found, f"no method {name}")
+        if data is None:
+            return
+        request = message_factory.MessageFactory().GetPrototype(
+            found.input_type)()
+        try:
+            json_format.Parse(data, request)
+        except json_format.ParseError as error:
+            raise Wrong(f"{data} is no {found.input_type.name}: {error}"
+                       ) from error
 
     def repo_script(self, path, count):
         def form(words):
@@ -201,7 +208,7 @@ class Forms:
         rest = words[1:words.index("--")] if "--" in words else words[1:]
         for name, value in options(rest):
             if name == "--config":
-                need(re.search(rf"^build:{value}\b", bazelrc, re.M),
+                need(re.search(rf"^build:{value} ", bazelrc, re.M),
                      f"no config {value}")
         labels = [word for word in rest if word.startswith("//")]
         need(labels, "no target")
@@ -216,9 +223,12 @@ class Forms:
         target = target or os.path.basename(package)
         self.exists(os.path.join(package, "BUILD.bazel"))
         build = self.read(os.path.join(package, "BUILD.bazel"))
-        base = re.sub(r"_test$", "", target)
-        need(any(f'"{name}"' in build or f'"{name}.cc"' in build
-                 for name in (target, base)), f"no target {label}")
+        targets = set(re.findall(r'\bname = "([^"]+)"', build))
+        targets |= {name + "_test" for name in re.findall(
+            r'^tdpd_fuzz_test\(\n    name = "([^"]+)"', build, re.M)}
+        for names in re.findall(r"\bfor name in \[(.*?)\]", build, re.S):
+            targets |= set(re.findall(r'"([^"]+)"', names))
+        need(target in targets, f"no target {label}")
 
     def protoc(self, words):
         for path in operands(words):
@@ -299,7 +309,7 @@ class Forms:
         for source in sources:
             if source.startswith(examples):
                 name = source.removeprefix(examples)
-                need(re.search(rf"/{re.escape(name)}\b", package),
+                need(re.search(rf"/{re.escape(name)}(?![\w.-])", package),
                      f"the package has no {source}")
             elif "/" in source:
                 self.exists(source)
@@ -333,6 +343,12 @@ class Forms:
         for name, value in options(words):
             if name == "--namespace":
                 need(value == namespace, f"the namespace is {namespace}")
+        for before, word in zip([""] + words, words):
+            name, equals, value = word.partition("=")
+            if before in ("-f", "--filename"):
+                name, equals, value = before, "=", word
+            if name in ("-f", "--filename") and equals and value != "-":
+                self.exists(value)
         verb, *rest = operands(words)
         if verb == "create":
             known = {"namespace": namespace,
@@ -343,6 +359,20 @@ class Forms:
                  f"{rest[-1]} is not the label of values.env")
         else:
             need(verb in ("apply", "get", "delete"), f"kubectl {verb}?")
+
+    # What runs something else.
+
+    def pidof(self, words):
+        need(words == ["tdpd"], "whose process?")
+
+    def ssh(self, words):
+        words = list(words)
+        while words and words[0].startswith("-"):
+            has_value = len(words[0]) == 2 and words[0][1] in "iJLloprRW"
+            words = words[2 if has_value else 1:]
+        need(words, "ssh to where?")
+        if len(words) > 1:
+            self.check(" ".join(words[1:]))
 
     def anything(self, words):
         """Programs of the shell that can do nothing wrong here."""
@@ -382,5 +412,20 @@ FORMS = {
     "curl": Forms.anything,
     "export": Forms.anything,
     "mkdir": Forms.anything,
-    "ssh": Forms.anything,
+    "pidof": Forms.pidof,
+    "ssh": Forms.ssh,
 }
+
+# They change the shell that runs them, and nothing else.
+SHELL_STATE = {"cd", "export"}
+
+# What `grpcurl -help` tells of, without a value and with one.
+GRPCURL_FLAGS = {"-allow-unknown-fields", "-emit-defaults", "-expand-headers",
+                 "-format-error", "-help", "-insecure", "-msg-template",
+                 "-plaintext", "-unix", "-use-reflection", "-v", "-version",
+                 "-vv"}
+GRPCURL_VALUES = {"-H", "-authority", "-cacert", "-cert", "-connect-timeout",
+                  "-d", "-format", "-import-path", "-keepalive-time", "-key",
+                  "-max-msg-sz", "-max-time", "-proto", "-protoset",
+                  "-reflect-header", "-rpc-header", "-servername",
+                  "-user-agent"}

@@ -3,10 +3,11 @@
 
     documents_test.py TDPD TDPCTL TDPBENCH
 
-Documents are all *.md files of the tree. Each one with commands gets a daemon and a folder of its own, in which the tree appears
-as in a checkout. Commands of RUNNABLE are run there in the document's order,
-and must print what the document shows; doc_forms.py judges all others, and
-those in running text. A command that nobody knows fails, with file and line.
+Documents are all *.md files of the tree. Each one with commands gets a daemon
+and a folder of its own, in which the tree appears as in a checkout. Commands of
+RUNNABLE are run there in the document's order, each in a shell of its own, and
+must print what the document shows; doc_forms.py judges all others, and those in
+running text. A command that nobody knows fails, with file and line.
 """
 
 import os
@@ -21,6 +22,7 @@ import unittest
 
 import doc_commands
 import doc_forms
+import doc_shell
 
 # Their commands are replayed by another test.
 REPLAYED = {"proto/README.md": "client/interop/proto_readme_test.py"}
@@ -54,7 +56,9 @@ class Daemon:
         with open(log, "w", encoding="utf-8") as file:
             self._process = subprocess.Popen(
                 [PROGRAMS["tdpd"], f"--listen=unix:{self.socket}",
-                 f"--image_dir={folder}/images", "--http=127.0.0.1:0"],
+                 f"--image_dir={folder}/images", "--http=127.0.0.1:0",
+                 # What VMs get by default would depend on the host's memory.
+                 f"--max_page_table_bytes={4 << 30}"],
                 stderr=file)
         self.http = self._address_of_http(log)
 
@@ -104,7 +108,7 @@ class Reader:
             SOCKET=daemon.socket, PYTHONDONTWRITEBYTECODE="1")
 
     def runs(self, text):
-        programs = {words[0] for words in doc_forms.simple_commands(
+        programs = {words[0] for words in doc_shell.simple_commands(
             text.replace("sudo ", ""))}
         if text in NOT_HERE:
             return False
@@ -143,10 +147,10 @@ class DocumentsTest(unittest.TestCase):
     def setUp(self):
         self.forms = doc_forms.Forms(REPO, PROGRAMS)
 
-    def check_form(self, where, text):
+    def check_form(self, where, text, check):
         try:
-            self.forms.check(text)
-        except (doc_forms.Wrong, OSError, ValueError, KeyError,
+            check(text)
+        except (doc_shell.Wrong, OSError, ValueError, KeyError,
                 IndexError) as wrong:
             self.fail(f"{where}: {text}: {wrong}")
 
@@ -155,9 +159,8 @@ class DocumentsTest(unittest.TestCase):
         commands = [command for block in doc_commands.blocks(path, text)
                     for command in doc_commands.commands(block)]
         for line, code in doc_commands.inline_code(path, text):
-            words = code.split()
-            if len(words) > 1 and words[0] in doc_forms.FORMS:
-                self.check_form(f"{path}:{line}", code)
+            if doc_forms.is_known(code):
+                self.check_form(f"{path}:{line}", code, self.forms.check)
         if commands:
             self.follow_commands(path, commands)
 
@@ -168,7 +171,8 @@ class DocumentsTest(unittest.TestCase):
         try:
             reader = Reader(self, path, folder, daemon)
             for command in commands:
-                self.check_form(command.where(), command.text)
+                self.check_form(command.where(), command.text,
+                                self.forms.check_line)
                 if reader.runs(command.text):
                     reader.run(command)
             print(f"{path}: {len(commands)} commands, {reader.run_count} run")
@@ -229,7 +233,7 @@ class CheckerTest(unittest.TestCase):
                 for c in doc_commands.commands(b)]
 
     def wrong(self, text):
-        with self.assertRaises(doc_forms.Wrong, msg=text):
+        with self.assertRaises(doc_shell.Wrong, msg=text):
             doc_forms.Forms(REPO, PROGRAMS).check(text)
 
     def test_commands_have_their_lines_and_outputs(self):
@@ -256,16 +260,64 @@ class CheckerTest(unittest.TestCase):
                      "tdpctl vm create demo --wings=2", "tdpd --wings",
                      "tdpbench demo --wings=2", "bazel test //engine:none_test",
                      "bazel test --config=none //engine/...",
+                     "./deploy/dev.sh link", "tdpctl vm create demo --vcpu=2",
+                     "tdpctl info --tls=x", "tdpd --socket=x",
+                     "bazel test //client/lib:names_lib",
+                     "bazel test //client/lib:channel_test",
+                     "bazel test --config=as //engine/...",
                      "bazel test //none/...", "systemctl restart tdpdd",
                      "grpcurl -d '{}' $SOCKET tdp.v1.VmService/FlyVm",
+                     "grpcurl -d '{}' $SOCKET tdp.v1.FlyService/GetVm",
+                     "grpcurl -wings $SOCKET tdp.v1.VmService/GetVm",
+                     "grpcurl -d '{' $SOCKET tdp.v1.VmService/GetVm",
+                     "grpcurl -d '{\"wings\": 2}' $SOCKET "
+                     "tdp.v1.VmService/GetVm",
+                     "grpcurl $SOCKET",
+                     "kubectl apply -f deploy/none.yaml",
+                     "kubectl apply -f=deploy/none.yaml",
+                     "kubectl apply --filename=deploy/none.yaml",
+                     "kubectl apply --filename deploy/none.yaml",
                      "sudo apt-get install ./tdpd_0.0.9_amd64.deb",
                      "sudo apt-get install tdpd-wings",
                      "kubectl label node NODE wings=true",
                      "promtool check rules deploy/none.yaml",
                      "bpftrace -e 'usdt:*:tdp:none { exit(); }'",
+                     "bpftrace -p $(pidof none) -e 'usdt:*:tdp:fault { }'",
+                     "tdpctl info --target=\"$(tdpctl fly)\"",
+                     "tdpctl info --target=`tdpctl fly`",
+                     "ssh NODE tdpctl fly",
+                     "ssh -p 22 NODE 'sudo systemctl restart tdpdd'",
+                     "tdpd & tdpctl fly", "sudo tdpctl fly",
+                     "sudo env A=b tdpctl fly",
                      "install -D deploy/none /etc/none",
                      "echo 'pilot user:alice' | sudo tee /etc/tdpd/policy"):
             self.wrong(text)
+
+    def test_what_they_name_may_be_written_in_several_ways(self):
+        for text in ("ssh -N -L 9464:127.0.0.1:9464 NODE",
+                     "ssh NODE sudo tdpctl info", "tdpd & tdpctl info",
+                     "kubectl apply -f deploy/kubernetes/manifests/"
+                     "daemon_set.yaml", "kubectl apply --filename=-",
+                     "grpcurl -d='{\"name\": \"vms/a\"}' HOST:PORT "
+                     "tdp.v1.VmService/GetVm",
+                     "bazel test //engine/base:range_fuzz_test",
+                     "tdpctl info > /dev/null 2>&1"):
+            doc_forms.Forms(REPO, PROGRAMS).check(text)
+
+    def test_commands_in_prose_are_found(self):
+        for code in ("tdpctl vm list", "sudo frobnicate --now",
+                     "TDPD_TARGET=unix:PATH tdpctl info", "env A=b tdpctl x"):
+            self.assertTrue(doc_forms.is_known(code), code)
+        for code in ("tdpctl", "sudo", "max_unread_seconds", "a + b", ""):
+            self.assertFalse(doc_forms.is_known(code), code)
+
+    def test_a_line_must_not_count_on_the_shell_of_the_line_before(self):
+        forms = doc_forms.Forms(REPO, PROGRAMS)
+        for text in ("cd deploy", "export TDPD_TARGET=unix:PATH",
+                     "cd deploy && export A=b", "A=b"):
+            with self.assertRaises(doc_shell.Wrong, msg=text):
+                forms.check_line(text)
+        forms.check_line("cd deploy && tdpctl info")
 
     def test_what_a_command_prints_must_be_what_is_shown(self):
         printed = ["NAME  TIME", "a     2026-01-02T03:04:05.678Z", "b  7"]
@@ -287,5 +339,6 @@ if __name__ == "__main__":
     # The tree behind the links: forms look at files all over it.
     REPO = os.path.dirname(os.path.realpath("README.md"))
     DOCUMENTS = documents()
+    sys.path.insert(0, os.path.abspath("proto"))  # the generated modules
     del sys.argv[1:]
     unittest.main()
