@@ -112,7 +112,7 @@ const tests = {
   async theListShowsWhatTheStatisticsSay() {
     const {list} = await page.until(
         'figures of both VMs',
-        (now) => now.list.every(({dirtyFrames}) => dirtyFrames !== null));
+        (now) => now.list.every(({overviewKnown}) => overviewKnown));
     for (const row of list) {
       const {stats} =
           await daemon.call('StatsService', 'getVmStats', {vm: row.name});
