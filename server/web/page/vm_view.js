@@ -71,13 +71,13 @@ export class VmView {
   }
 
   async refresh() {
+    this.createTime ??= (await this.#getVm()).createTime;
     // First, so that all that is read later is as new as the events say.
     if (!await this.#refreshEvents()) return this.onOther();
-    const [{vm}, {stats}] = await Promise.all([
-      api.call('VmService', 'GetVm', {name: this.name}),
+    const [vm, {stats}] = await Promise.all([
+      this.#getVm(),
       api.call('StatsService', 'GetVmStats', {vm: this.name}),
     ]);
-    this.createTime ??= vm.createTime;
     if (vm.createTime !== this.createTime) return this.onOther();
     this.#showVm(vm);
     const mark = changeMark(stats);
@@ -85,7 +85,7 @@ export class VmView {
       this.mark = mark;
       this.mapIsOld = true;
       this.dirtyIsOld = true;
-      this.walk.isOld = true;
+      this.walk.markOld();
       this.waiting.isOld = true;
     }
     if (this.slotsAreOld) await this.#refreshSlots();
@@ -107,12 +107,12 @@ export class VmView {
   // Answers whether they are those of the VM that was shown so far: another
   // one has not had as many yet.
   async #refreshEvents() {
-    const first = this.createTime === null;
+    const {nextSequence} = this.events;
     try {
       await this.events.refresh();
       return true;
     } catch (error) {
-      if (error.status === 400 && !first) return false;
+      if (error.status === 400 && nextSequence > 1) return false;
       throw error;
     }
   }
@@ -127,6 +127,11 @@ export class VmView {
       this.overview.restart(this.slots, DIRTY_CELLS);
     }
     this.slowAt = performance.now();
+  }
+
+  async #getVm() {
+    const {vm} = await api.call('VmService', 'GetVm', {name: this.name});
+    return vm;
   }
 
   #showVm(vm) {

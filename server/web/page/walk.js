@@ -25,8 +25,14 @@ export class Walk {
   async show(gfn) {
     this.gfn = gfn;
     this.signature = '';
-    this.isOld = true;
+    this.markOld();
     await this.refresh();
+  }
+
+  // An answer that is under way may be too old as well.
+  markOld() {
+    this.isOld = true;
+    ++this.turn;
   }
 
   // If it is old; so it stays if there is no answer.
@@ -83,6 +89,7 @@ export class Walk {
       gfn: this.gfn,
       entries: [...this.entries.children].map((entry) => ({
         level: entry.dataset.level,
+        open: entry.querySelector('details').open,
         raw: entry.dataset.raw,
         index: entry.querySelector('.walk-index').textContent,
         state: entry.querySelector('.tag').textContent,
