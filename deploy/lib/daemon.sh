@@ -26,7 +26,9 @@ start_daemon() {
   make_scratch
   mkdir "$SCRATCH/images"
   SOCKET="$SCRATCH/tdpd.sock"
-  "$BIN_DIR/tdpd" --listen="unix:$SOCKET" --image_dir="$SCRATCH/images" "$@" &
+  # Ctrl-C must not end tee before the daemon.
+  "$BIN_DIR/tdpd" --listen="unix:$SOCKET" --image_dir="$SCRATCH/images" "$@" \
+    2> >(exec tee -i "$SCRATCH/tdpd.log" >&2) &
   daemon_pid=$!
   at_exit stop_daemon
   local deadline=$((SECONDS + START_SECONDS))
@@ -52,14 +54,27 @@ stop_daemon() {
   return "$status"
 }
 
+# Where the daemon says that its web page is, HOST:PORT.
+web_address() {
+  local deadline=$((SECONDS + START_SECONDS)) address=""
+  until [[ -n "$address" ]]; do
+    ((SECONDS < deadline)) || die "no web page within $START_SECONDS s"
+    sleep 0.1
+    address="$(sed -nE 's|.*web page on http://([^/]+)/.*|\1|p' \
+      "$SCRATCH/tdpd.log")"
+  done
+  echo "$address"
+}
+
 tdpctl() { "$BIN_DIR/tdpctl" --target="unix:$SOCKET" "$@"; }
 
 verb_run() {
   build_binaries
   say "starting the daemon; Ctrl-C stops it"
   make_scratch
-  local http=127.0.0.1:9464 token="$SCRATCH/web_token"
-  start_daemon --http="$http" --web --web_token_file="$token"
+  local http token="$SCRATCH/web_token"
+  start_daemon --http=127.0.0.1:0 --web --web_token_file="$token"
+  http="$(web_address)"
   say "a VM that writes to its 64 MiB, a hot tenth of them most of the time"
   tdpctl vm create demo --vcpus=1 >/dev/null
   tdpctl slot create demo ram --base=0 --size=64M >/dev/null

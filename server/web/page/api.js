@@ -13,7 +13,7 @@ export class ApiError extends Error {
   }
 
   get connectionLost() {
-    return this.status === 0 || this.status >= 500;
+    return this.status === 0 || this.status === 503;
   }
   get unauthorized() {
     return this.status === 401;

@@ -30,16 +30,26 @@ function open() {
   const name = VM_ROUTE.exec(location.hash)?.[1];
   setText(crumb, name ? name.replace('vms/', '') : '');
   document.title = name ? `${crumb.textContent} – tdpd` : 'tdpd';
-  view = name ? new VmView(name, () => poller.runNow()) : new VmList();
+  const opened = name ?
+      new VmView(name, {
+        onFailure: () => poller.runNow(),
+        onOther: () => {
+          if (view === opened) open();
+        },
+      }) :
+      new VmList();
+  view = opened;
   replaceChildren(main, view.element);
   setStatus('connecting');
-  poller = new Poller(async () => {
-    await view.refresh();
-    banner.hidden = true;
-    main.classList.remove('stale');
-    setStatus('live');
-  }, name ? VM_MS : LIST_MS, onError);
+  poller = new Poller(
+      () => opened.refresh(), name ? VM_MS : LIST_MS, {onDone, onError});
   poller.setPaused(paused);
+}
+
+function onDone() {
+  banner.hidden = true;
+  main.classList.remove('stale');
+  setStatus('live');
 }
 
 // Whether it makes sense to ask again.

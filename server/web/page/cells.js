@@ -1,6 +1,8 @@
 // What the daemon says about groups of frames: 8 bytes a cell, each the share
 // of the cell's frames that have the property, 0 only if none, 255 only if all.
 
+import {formatFrames} from './format.js';
+
 export const BYTES_PER_CELL = 8;
 export const ALL = 255;
 export const MAPPED_4K = 0;
@@ -32,6 +34,7 @@ export class Cells {
     this.count = count;
     this.bytes = new Uint8Array(count * BYTES_PER_CELL);
     this.known = new Uint8Array(count);
+    this.partial = new Uint8Array(count);  // more frames may have a property
   }
 
   get endGfn() {
@@ -53,28 +56,40 @@ export class Cells {
   share(cell, byte) {
     return this.bytes[cell * BYTES_PER_CELL + byte];
   }
-  // Frames of a cell with the property: exact where a cell is one frame.
-  frames(cell, byte) {
-    return this.share(cell, byte) / ALL * this.framesPerCell;
-  }
+  // Frames of the cells with the property: about how many, at least how many,
+  // whether all is known, and whether it is rounded. A share is rounded down,
+  // but to 1 at least; up to 255 frames there is one count for each.
   total(byte) {
-    let sum = 0;
-    for (let i = byte; i < this.bytes.length; i += BYTES_PER_CELL) {
-      sum += this.bytes[i];
+    const total = {about: 0, least: 0, whole: true, rounded: false};
+    for (let cell = 0; cell < this.count; ++cell) {
+      if (!this.known[cell] || this.partial[cell]) total.whole = false;
+      if (!this.known[cell]) continue;
+      const share = this.share(cell, byte);
+      const frames = share * this.framesPerCell / ALL;
+      const rounded =
+          share > 0 && share < ALL && this.framesPerCell > ALL;
+      const least = rounded && share === 1 ? 1 : Math.ceil(frames);
+      total.least += least;
+      total.about += rounded ? frames : least;
+      if (rounded) total.rounded = true;
     }
-    return sum / ALL * this.framesPerCell;
+    return total;
   }
 
   // Takes an answer of /api/heatmap for cells of this view; returns the first
-  // cell that it does not tell of.
+  // cell that it does not tell of. If its first cell was too much for it, it
+  // tells of a part of that one.
   take(answer) {
     const bytes = decodeBase64(answer.cells);
     const first = this.cellOf(Number(answer.firstGfn));
-    const reached =
+    const whole =
         Math.min(this.cellOf(Number(answer.nextGfn)), first + answer.cellCount);
+    const reached = Math.max(whole, first + 1);
     const used = (reached - first) * BYTES_PER_CELL;
     this.bytes.set(bytes.subarray(0, used), first * BYTES_PER_CELL);
     this.known.fill(1, first, reached);
+    this.partial.fill(0, first, reached);
+    if (whole === first) this.partial[first] = 1;
     return reached;
   }
 
@@ -97,6 +112,18 @@ export class Cells {
       }
     }
   }
+}
+
+// Frames of some views with a property, as text: '≥' if not all is known, '≈'
+// if it is rounded.
+export function formatTotal(views, byte) {
+  const totals = views.map((cells) => cells.total(byte));
+  const sum = (key) => totals.reduce((all, total) => all + total[key], 0);
+  if (!totals.every(({whole}) => whole)) {
+    return `≥ ${formatFrames(sum('least'))}`;
+  }
+  const about = totals.some(({rounded}) => rounded) ? '≈ ' : '';
+  return about + formatFrames(sum('about'));
 }
 
 function decodeBase64(text) {

@@ -39,9 +39,12 @@ const KINDS = {
 
 export class Events {
   // `onFrame(gfn)`: somebody wants to see a frame that an event names.
-  constructor(vm, onFrame) {
+  // `onEvent(kind)`: an event is new. `onGap()`: events have been lost.
+  constructor(vm, {onFrame, onEvent, onGap}) {
     this.vm = vm;
     this.onFrame = onFrame;
+    this.onEvent = onEvent;
+    this.onGap = onGap;
     this.nextSequence = 1;
     this.events = [];
     this.kind = '';
@@ -79,23 +82,23 @@ export class Events {
         this.gap, this.empty, this.list);
   }
 
-  // Returns the kinds of the events that are new.
   async refresh() {
-    const kinds = new Set();
     for (let i = 0; i < REQUESTS_PER_REFRESH; ++i) {
       const {events, nextSequence, truncated} =
           await api.getEvents(this.vm, this.nextSequence);
-      if (truncated) this.#showGap(events);
+      if (truncated) {
+        this.#showGap(events);
+        this.onGap();
+      }
       this.nextSequence = Number(nextSequence);
       for (const event of events) {
         const kind = Object.keys(KINDS).find((key) => event[key]);
-        kinds.add(kind);
         this.#add({sequence: Number(event.sequence), kind,
                    time: event.eventTime, detail: event[kind]});
+        this.onEvent(kind);
       }
       if (events.length === 0) break;
     }
-    return kinds;
   }
 
   #showGap(events) {

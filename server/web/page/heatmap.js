@@ -2,7 +2,7 @@
 // frames.
 
 import * as api from './api.js';
-import {BACKED, Cells, LAYERS, WAITING} from './cells.js';
+import {BACKED, Cells, formatTotal, LAYERS, WAITING} from './cells.js';
 import {card, element, setAttribute, setText} from './dom.js';
 import {formatFrames, formatGpa, formatHex, formatPercent} from './format.js';
 import {cellAt, layOut, Painter, readColours} from './heatmap_paint.js';
@@ -124,10 +124,10 @@ export class Heatmap {
   }
 
   setSlots(slots) {
-    const names = slots.map(({name}) => name).join();
     const before = this.slots;
     this.slots = slots;
-    if (names !== before.map(({name}) => name).join()) {
+    if (slots.length !== before.length ||
+        slots.some((slot, i) => !sameFrames(slot, before[i]))) {
       this.slotPicker.replaceChildren(...slots.map(
           (slot) => element(
               'option', {value: slot.name},
@@ -140,8 +140,10 @@ export class Heatmap {
       this.viewport = null;
       this.shown = null;
       this.draw();
-    } else if (slot.baseGfn !== this.slot?.baseGfn ||
-               slot.name !== this.slot?.name) {
+    } else if (sameFrames(slot, this.slot)) {
+      this.slot = slot;
+      this.slotPicker.value = slot.name;
+    } else {
       this.selectSlot(slot.name);
     }
   }
@@ -290,8 +292,7 @@ export class Heatmap {
           this.vm, cells.gfnOf(from), count * cells.framesPerCell, count);
       if (cells !== this.shown) return;
       if (from !== this.nextCell) continue;
-      // A cell that is too much for one answer is shown as far as it was read.
-      this.nextCell = Math.max(cells.take(answer), from + 1);
+      this.nextCell = cells.take(answer);
       this.swept = this.nextCell >= cells.count;
       this.draw();
       if (!this.swept) continue;
@@ -328,7 +329,7 @@ export class Heatmap {
     for (const {byte} of LAYERS) {
       setText(this.layerValues.get(byte),
               byte === WAITING ? String(countOf(shown, WAITING)) :
-                                 formatFrames(shown.total(byte)));
+                                 formatTotal([shown], byte));
     }
     this.position.style.left = `${(first - baseGfn) / frameCount * 100}%`;
     this.position.style.width = `${(end - first) / frameCount * 100}%`;
@@ -344,7 +345,10 @@ export class Heatmap {
         `Frame ${formatHex(first)} (${formatGpa(first)})` :
         `Frames ${formatHex(first)}–${formatHex(first + framesPerCell)} ` +
             `(${formatFrames(framesPerCell)} from ${formatGpa(first)})`;
-    if (this.shown.share(cell, BACKED) === 0) return `${where}: no memslot`;
+    if (this.shown.share(cell, BACKED) === 0) {
+      return `${where}: ` +
+          (this.shown.known[cell] ? 'no memslot' : 'not known yet');
+    }
     const parts = [];
     for (const {byte, name} of LAYERS) {
       const share = this.shown.share(cell, byte) / 255;
@@ -355,6 +359,7 @@ export class Heatmap {
     const mapped = LAYERS.slice(0, 3).some(
         ({byte}) => this.shown.share(cell, byte) > 0);
     if (!mapped) parts.unshift('unmapped');
+    if (this.shown.partial[cell]) parts.push('seen in part only');
     return `${where}: ${parts.join(', ')}`;
   }
 
@@ -404,6 +409,11 @@ export class Heatmap {
 
 function hexOf(bytes) {
   return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
+}
+
+function sameFrames(slot, other) {
+  return slot.name === other?.name && slot.baseGfn === other.baseGfn &&
+      slot.frameCount === other.frameCount;
 }
 
 function shortName(slot) {

@@ -4,11 +4,12 @@
 const RETRY_MS = 2000;
 
 export class Poller {
-  // `task` may be async. What it throws goes to `onError`, which answers
-  // whether to go on.
-  constructor(task, intervalMs, onError) {
+  // `task` may be async. `onDone` is called after it, or `onError` with what it
+  // throws, which answers whether to go on. Neither is after stop().
+  constructor(task, intervalMs, {onDone, onError}) {
     this.task = task;
     this.intervalMs = intervalMs;
+    this.onDone = onDone;
     this.onError = onError;
     this.paused = false;
     this.running = false;
@@ -39,7 +40,10 @@ export class Poller {
     let delay = this.intervalMs;
     try {
       await this.task();
+      if (this.stopped) return;
+      this.onDone();
     } catch (error) {
+      if (this.stopped) return;
       if (!this.onError(error)) this.stop();
       delay = RETRY_MS;
       this.wanted = false;

@@ -5,14 +5,14 @@ import {ALL, BACKED, DIRTY, MAPPED_1G, MAPPED_2M, MAPPED_4K} from './cells.js';
 import {card, element, replaceChildren, setText} from './dom.js';
 import {formatFrames, formatPercent, formatRate, words} from './format.js';
 import {readColours} from './heatmap_paint.js';
-import {changeMark, dirtyFrames, faultRate, mappedFrames, overview, slotFrames} from './vm_figures.js';
+import {changeMark, faultRate, mappedFrames, Overview, slotFrames} from './vm_figures.js';
 
 const STRIP_CELLS = 512;
 const STRIP_WIDTH = 512;
 const STRIP_HEIGHT = 18;
 const SLOT_GAP = 4;  // in cells
-// Overviews cost the daemon a walk: no more often than this, and only of VMs
-// that have changed.
+// Overviews cost the daemon a walk: of VMs that have changed only, which is
+// looked at no more often than this.
 const OVERVIEW_MS = 5000;
 // Rows that are kept up to date; the list says so if there are more.
 const MAX_ROWS = 100;
@@ -21,7 +21,7 @@ const COLUMNS = ['VM', 'State', 'Memory', 'Mapped', 'Faults', 'Dirty',
 
 export class VmList {
   constructor() {
-    this.rows = new Map();  // by name
+    this.rows = new Map();  // by keyOf()
     this.note = element('p', {className: 'note', role: 'status'}, 'Loading…');
     this.body = element('tbody');
     this.table = element(
@@ -36,17 +36,17 @@ export class VmList {
   async refresh() {
     const vms = await api.list('VmService', 'ListVms', {}, 'vms');
     const shown = vms.slice(0, MAX_ROWS);
-    const names = shown.map(({name}) => name);
-    if (names.join() !== [...this.rows.keys()].join()) {
-      this.rows = new Map(names.map(
-          (name) => [name, this.rows.get(name) ?? new VmRow(name)]));
+    const keys = shown.map(keyOf);
+    if (keys.join() !== [...this.rows.keys()].join()) {
+      this.rows = new Map(shown.map(
+          (vm) => [keyOf(vm), this.rows.get(keyOf(vm)) ?? new VmRow(vm.name)]));
       replaceChildren(this.body,
                       [...this.rows.values()].map(({element}) => element));
     }
     this.table.hidden = vms.length === 0;
     setText(this.note, noteOf(vms.length, shown.length));
     for (const vm of shown) {
-      const row = this.rows.get(vm.name);
+      const row = this.rows.get(keyOf(vm));
       row.setVm(vm);
       try {
         await row.refresh();
@@ -62,6 +62,11 @@ export class VmList {
   snapshot() {
     return [...this.rows.values()].map((row) => row.snapshot());
   }
+}
+
+// Another VM may have the name of one that was deleted.
+function keyOf({name, createTime}) {
+  return `${name} ${createTime}`;
 }
 
 function noteOf(count, shown) {
@@ -92,8 +97,10 @@ class VmRow {
         element('td', {}, this.state), Object.values(this.cells),
         element('td', {className: 'strip-cell'}, this.strip));
     this.stats = null;
-    this.mark = '';
-    this.overviewAt = -Infinity;
+    this.slots = null;
+    this.slotsAt = -Infinity;
+    this.overview = new Overview(name);
+    this.overviewMark = null;  // of what the overview tells of
   }
 
   setVm(vm) {
@@ -117,9 +124,7 @@ class VmRow {
     setText(this.cells.waiting, stats.waitingAccessCount);
     this.cells.waiting.classList.toggle(
         'alert', stats.waitingAccessCount !== '0');
-    const dirty = dirtyFrames(this.overviews);
-    const known = this.overviews.every((cells) => cells.known.every(Boolean));
-    setText(this.cells.dirty, `${known ? '' : '≥ '}${formatFrames(dirty)}`);
+    setText(this.cells.dirty, this.overview.dirtyText);
     this.strip.setAttribute(
         'aria-label',
         `Map of ${this.id}: ${this.cells.mapped.textContent} mapped, ` +
@@ -127,32 +132,36 @@ class VmRow {
   }
 
   async #refreshOverview() {
-    const mark = changeMark(this.stats);
     const now = performance.now();
-    if (this.slots && (mark === this.mark ||
-                       now - this.overviewAt < OVERVIEW_MS)) {
-      return;
+    // A sweep that is under way ends first.
+    if (!this.overview.needsMore && now - this.slotsAt >= OVERVIEW_MS) {
+      this.slots = await api.list(
+          'MemslotService', 'ListMemslots', {parent: this.name}, 'memslots');
+      this.slotsAt = now;
+      const mark = changeMark(this.stats) + JSON.stringify(this.slots);
+      if (mark === this.overviewMark) return;
+      this.overviewMark = mark;
+      const each = Math.floor(STRIP_CELLS / Math.max(1, this.slots.length));
+      this.overview.restart(this.slots, Math.max(1, each));
+      this.#draw();
     }
-    this.mark = mark;
-    this.overviewAt = now;
-    this.slots = await api.list(
-        'MemslotService', 'ListMemslots', {parent: this.name}, 'memslots');
-    const each = Math.floor(STRIP_CELLS / Math.max(1, this.slots.length));
-    this.overviews = [];
-    for (const slot of this.slots) {
-      this.overviews.push(await overview(this.name, slot, Math.max(1, each)));
+    if (!this.overview.needsMore) return;
+    try {
+      await this.overview.refresh();
+    } finally {
+      this.#draw();
     }
-    this.#draw();
   }
 
   #draw() {
     const context = this.strip.getContext('2d');
     const colours = readColours(document.documentElement);
     context.clearRect(0, 0, STRIP_WIDTH, STRIP_HEIGHT);
-    const total = this.overviews.reduce(
+    const {views} = this.overview;
+    const total = views.reduce(
         (sum, {count}) => sum + count + SLOT_GAP, -SLOT_GAP);
     let index = 0;
-    for (const cells of this.overviews) {
+    for (const cells of views) {
       for (let cell = 0; cell < cells.count; ++cell, ++index) {
         const x = Math.floor(index / total * STRIP_WIDTH);
         const width =
@@ -164,8 +173,9 @@ class VmRow {
           context.fillRect(x, bottom - height, width, height);
           return bottom - height;
         };
-        if (cells.share(cell, BACKED) === 0) continue;
-        context.fillStyle = colours['cell-none'];
+        const known = cells.known[cell];
+        if (known && cells.share(cell, BACKED) === 0) continue;
+        context.fillStyle = colours[known ? 'cell-none' : 'cell-unknown'];
         context.fillRect(x, 0, width, STRIP_HEIGHT);
         const room = STRIP_HEIGHT - 4;
         let bottom = room;
@@ -186,7 +196,7 @@ class VmRow {
           ([key, cell]) => [key, cell.textContent])),
       mappedFrames: this.stats ? mappedFrames(this.stats) : null,
       memoryFrames: this.slots ? slotFrames(this.slots) : null,
-      dirtyFrames: this.overviews ? dirtyFrames(this.overviews) : null,
+      overviewKnown: this.overviewMark !== null && this.overview.known,
     };
   }
 }

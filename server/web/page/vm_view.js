@@ -7,31 +7,41 @@ import {Events} from './events.js';
 import {formatFrames, formatPercent, formatRate, words} from './format.js';
 import {Heatmap} from './heatmap.js';
 import {VmCharts} from './vm_charts.js';
-import {changeMark, dirtyFrames, mappedFrames, overview, slotFrames} from './vm_figures.js';
+import {changeMark, mappedFrames, Overview, slotFrames} from './vm_figures.js';
 import {Walk} from './walk.js';
 import {WaitingAccesses} from './waiting.js';
 
 const SLOW_MS = 5000;       // what changes seldom, or costs the daemon more
-const DIRTY_CELLS = 256;    // for the figure about the whole VM
+const DIRTY_CELLS = 256;    // a memslot, for the figure about the whole VM
 
 export class VmView {
-  // `wake()`: look again at once.
-  constructor(name, wake) {
+  // `onFailure()`: something could not be shown; look again at once.
+  // `onOther()`: the name is that of another VM now, which needs a new view.
+  constructor(name, {onFailure, onOther}) {
     this.name = name;
-    this.wake = wake;
+    this.onFailure = onFailure;
+    this.onOther = onOther;
+    this.createTime = null;
     this.id = name.replace('vms/', '');
     this.mark = null;       // of the last statistics; see changeMark()
-    this.mapIsOld = false;
-    this.slowAt = -Infinity;
-    this.dirtyMark = null;
     this.slots = null;
+    // What is old stays so until it has been read.
+    this.slotsAreOld = true;
+    this.mapIsOld = false;
+    this.dirtyIsOld = true;
+    this.slowAt = -Infinity;
+    this.overview = new Overview(name);
     this.walk = new Walk(name);
     this.map = new Heatmap(name, {
       onPick: (gfn) => this.#guard(this.walk.show(gfn)),
       onView: () => this.#guard(this.map.refresh()),
     });
     const goTo = (gfn) => this.map.goTo(gfn);
-    this.events = new Events(name, goTo);
+    this.events = new Events(name, {
+      onFrame: goTo,
+      onEvent: (kind) => this.slotsAreOld ||= kind === 'memslotChanged',
+      onGap: () => this.slotsAreOld = true,
+    });
     this.waiting = new WaitingAccesses(name, goTo);
     this.charts = new VmCharts();
     this.figures = Object.fromEntries(
@@ -57,26 +67,31 @@ export class VmView {
 
   // Calls that are not part of refresh(): the next refresh says what is wrong.
   #guard(promise) {
-    promise.catch(() => this.wake());
+    promise.catch(() => this.onFailure());
   }
 
   async refresh() {
-    const first = this.slots === null;
-    if (first) await Promise.all([this.#refreshVm(), this.#refreshSlots()]);
-    const [{stats}, kinds] = await Promise.all([
+    this.createTime ??= (await this.#getVm()).createTime;
+    // First, so that all that is read later is as new as the events say.
+    if (!await this.#refreshEvents()) return this.onOther();
+    const [vm, {stats}] = await Promise.all([
+      this.#getVm(),
       api.call('StatsService', 'GetVmStats', {vm: this.name}),
-      this.events.refresh(),
     ]);
-    if (kinds.has('vmStateChanged') && !first) await this.#refreshVm();
-    if (kinds.has('memslotChanged') && !first) await this.#refreshSlots();
-    this.charts.addStats(stats);
-    this.#showStats(stats);
+    if (vm.createTime !== this.createTime) return this.onOther();
+    this.#showVm(vm);
     const mark = changeMark(stats);
-    if (mark !== this.mark || kinds.has('memslotChanged')) {
+    if (mark !== this.mark || this.slotsAreOld) {
       this.mark = mark;
       this.mapIsOld = true;
-      await Promise.all([this.waiting.refresh(), this.walk.refresh()]);
+      this.dirtyIsOld = true;
+      this.walk.markOld();
+      this.waiting.isOld = true;
     }
+    if (this.slotsAreOld) await this.#refreshSlots();
+    this.charts.addStats(stats);
+    this.#showStats(stats);
+    await Promise.all([this.waiting.refresh(), this.walk.refresh()]);
     // A sweep that is under way ends first, so that a guest which never rests
     // cannot keep the rest of the map from being shown.
     if (this.mapIsOld && !this.map.needsMore) {
@@ -85,26 +100,41 @@ export class VmView {
     }
     await this.map.refresh();
     if (performance.now() - this.slowAt > SLOW_MS) await this.#refreshSlow();
+    await this.overview.refresh();
+    setText(this.figures.dirty, this.overview.dirtyText);
+  }
+
+  // Answers whether they are those of the VM that was shown so far: another
+  // one has not had as many yet.
+  async #refreshEvents() {
+    const {nextSequence} = this.events;
+    try {
+      await this.events.refresh();
+      return true;
+    } catch (error) {
+      if (error.status === 400 && nextSequence > 1) return false;
+      throw error;
+    }
   }
 
   async #refreshSlow() {
-    this.slowAt = performance.now();
     const [calls, {workingSet}] =
         await Promise.all([api.getCharts(), api.getWorkingSet(this.name)]);
     this.charts.setCalls(calls);
     this.charts.setWorkingSet(workingSet);
-    if (this.mark !== this.dirtyMark) {
-      this.dirtyMark = this.mark;
-      const overviews = [];
-      for (const slot of this.slots) {
-        overviews.push(await overview(this.name, slot, DIRTY_CELLS));
-      }
-      setText(this.figures.dirty, formatFrames(dirtyFrames(overviews)));
+    if (this.dirtyIsOld && !this.overview.needsMore) {
+      this.dirtyIsOld = false;
+      this.overview.restart(this.slots, DIRTY_CELLS);
     }
+    this.slowAt = performance.now();
   }
 
-  async #refreshVm() {
+  async #getVm() {
     const {vm} = await api.call('VmService', 'GetVm', {name: this.name});
+    return vm;
+  }
+
+  #showVm(vm) {
     const state = words(vm.state, 'STATE_');
     this.state.className = `tag tag-${state}`;
     setText(this.state, state);
@@ -116,6 +146,7 @@ export class VmView {
   async #refreshSlots() {
     this.slots = await api.list(
         'MemslotService', 'ListMemslots', {parent: this.name}, 'memslots');
+    this.slotsAreOld = false;
     this.map.setSlots(this.slots);
   }
 

@@ -11,6 +11,7 @@ export class WaitingAccesses {
     this.onFrame = onFrame;
     this.accesses = [];
     this.signature = '[]';
+    this.isOld = true;
     this.note = element('p', {className: 'note', role: 'status'},
                         'No vCPU waits.');
     this.body = element('tbody');
@@ -24,9 +25,12 @@ export class WaitingAccesses {
                         this.note, this.table);
   }
 
+  // If it is old; so it stays if there is no answer.
   async refresh() {
+    if (!this.isOld) return;
     const accesses = await api.list(
         'EventService', 'ListWaitingAccesses', {vm: this.vm}, 'accesses');
+    this.isOld = false;
     const signature = JSON.stringify(accesses);
     if (signature === this.signature) return;
     this.signature = signature;

@@ -11,6 +11,8 @@ export class Walk {
     this.gfn = null;
     this.sptes = [];
     this.signature = '';
+    this.isOld = false;  // what is shown of the frame, if anything
+    this.turn = 0;       // of the last request
     this.opened = new Map();  // level -> whether its table of fields is shown
     this.status = element(
         'p', {className: 'note', 'aria-live': 'polite'},
@@ -23,15 +25,24 @@ export class Walk {
   async show(gfn) {
     this.gfn = gfn;
     this.signature = '';
+    this.markOld();
     await this.refresh();
   }
 
+  // An answer that is under way may be too old as well.
+  markOld() {
+    this.isOld = true;
+    ++this.turn;
+  }
+
+  // If it is old; so it stays if there is no answer.
   async refresh() {
-    if (this.gfn === null) return;
-    const gfn = this.gfn;
+    if (this.gfn === null || !this.isOld) return;
+    const turn = ++this.turn;
     const {sptes} = await api.call(
-        'MmuService', 'WalkGfn', {vm: this.vm, gfn: String(gfn)});
-    if (gfn !== this.gfn) return;
+        'MmuService', 'WalkGfn', {vm: this.vm, gfn: String(this.gfn)});
+    if (turn !== this.turn) return;
+    this.isOld = false;
     const signature = JSON.stringify(sptes);
     if (signature === this.signature) return;
     this.signature = signature;
@@ -67,8 +78,9 @@ export class Walk {
     const details = element(
         'details', {open: this.opened.get(level) ?? isLast}, head,
         fieldTable(fields));
-    details.addEventListener(
-        'toggle', () => this.opened.set(level, details.open));
+    // Not on 'toggle', which tells of entries that begin open, too.
+    head.addEventListener(
+        'click', () => this.opened.set(level, !details.open));
     return element('li', {dataset: {level, raw: spte.raw}}, details);
   }
 
@@ -77,6 +89,7 @@ export class Walk {
       gfn: this.gfn,
       entries: [...this.entries.children].map((entry) => ({
         level: entry.dataset.level,
+        open: entry.querySelector('details').open,
         raw: entry.dataset.raw,
         index: entry.querySelector('.walk-index').textContent,
         state: entry.querySelector('.tag').textContent,

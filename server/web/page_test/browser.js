@@ -79,6 +79,27 @@ class Page {
                     JSON.stringify(last).slice(0, 4000));
   }
 
+  // `answer(request)` answers whether it takes care of the request.
+  async intercept(answer) {
+    await this.page.setRequestInterception(true);
+    this.page.on('request', (request) => {
+      if (!answer(request)) request.continue();
+    });
+  }
+
+  // Every status that is shown from now on.
+  recordStatus() {
+    return this.page.evaluate(() => {
+      const node = document.getElementById('status');
+      window.recordedStatus = [node.textContent];
+      new MutationObserver(() => window.recordedStatus.push(node.textContent))
+          .observe(node, {childList: true, characterData: true, subtree: true});
+    });
+  }
+  recordedStatus() {
+    return this.page.evaluate(() => window.recordedStatus);
+  }
+
   async key(...keys) {
     await this.page.focus('canvas.map');
     for (const key of keys) await this.page.keyboard.press(key);
