@@ -121,7 +121,7 @@ TEST(HeatmapTest, CutsARangeIntoCellsOfTheLeastPowerOfTwo) {
   EXPECT_EQ(FieldErrorOf(MakeHeatmap(*vm, Frames(5, 5), 1).status()),
             "FIELD_INVALID frameCount");
   EXPECT_EQ(
-      ReasonOf(MakeHeatmap(*vm, Frames(0, uint64_t{1} << 60), 1).status()),
+      ReasonOf(MakeHeatmap(*vm, Frames(0, kMaxHeatmapFrames), 1).status()),
       "FIELD_INVALID");
 }
 
