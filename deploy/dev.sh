@@ -39,7 +39,7 @@ usage: deploy/dev.sh VERB
   fuzz [SECONDS [FUZZER]]
                  run all fuzzers, or one, each for 300 or as many seconds
   package        build the Debian package, tdpd_VERSION_ARCHITECTURE.deb
-  bench          run the benchmarks: 20 minutes at most once they are built
+  bench          run the benchmarks: 40 minutes at most once they are built
   link-order     find out anew which functions the daemon needs side by side
   screenshots    take the pictures of the web page in deploy/README.md again
   mutate [ID...] break lines that matter, one at a time, and see that the tests

@@ -7,7 +7,7 @@
 readonly BENCH=//engine/bench:tdp_bench
 readonly RPC_BENCH=//server/bench:rpc_bench
 readonly ECHO_SERVER=//server/bench:echo_server
-readonly BENCH_SECONDS=1080
+readonly BENCH_SECONDS=2400
 readonly BENCH_HOOK_ROWS=E9
 readonly BENCH_HOOKED=--config=lock-hooks
 
